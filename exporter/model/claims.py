@@ -1,0 +1,83 @@
+"""Who holds what: the kubelet's claims, and the allocations that they resolve to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.devices import Gpu, Slice
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Container:
+    """A container by the names that the kubelet gives; pod-resources knows no UIDs."""
+
+    namespace: str
+    pod: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A container holds device-plugin id ``device_id`` of ``resource``."""
+
+    container: Container
+    resource: str
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraClaim:
+    """A container holds ``device`` of ``pool`` through a DRA ResourceClaim."""
+
+    container: Container
+    claim_namespace: str
+    claim_name: str
+    driver: str
+    pool: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """One answer of the kubelet, narrowed to the GPU resources."""
+
+    held: tuple[Claim, ...] = ()
+    dra: tuple[DraClaim, ...] = ()
+    allocatable: Mapping[str, tuple[str, ...]] | None = None
+    """Advertised device ids by resource; ``None`` when the kubelet did not tell."""
+
+
+class Sharing(StrEnum):
+    EXCLUSIVE = "exclusive"
+    MIG = "mig"
+    TIME_SLICED = "time_sliced"
+    MPS = "mps"
+    DRA = "dra"
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A claim resolved to a device that we see."""
+
+    container: Container
+    resource: str
+    sharing: Sharing
+    gpu: Gpu
+    slice: Slice | None = None
+    """``None``: the whole GPU."""
+    share: float = 1.0
+    """Part of the device that is held: shares held of shares advertised. 1 unless shared."""
+    sole: bool = True
+    """Whether all that the device does is this container's: neither shared nor in doubt."""
+
+    @property
+    def device_uuid(self) -> str:
+        return self.slice.uuid if self.slice else self.gpu.uuid
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Claims against devices: what was found, and how many claims were not, by reason."""
+
+    allocations: tuple[Allocation, ...] = ()
+    unresolved: Mapping[str, int] = field(default_factory=dict)

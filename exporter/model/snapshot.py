@@ -1,0 +1,119 @@
+"""The latest state of everything, immutable: what scrapes are served from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.claims import Allocation
+from exporter.model.devices import Driver, Gpu
+from exporter.model.readings import FastReading, FullReading, SlowReading
+
+
+class GpuState(StrEnum):
+    OK = "ok"
+    LOST = "lost"
+    HUNG = "hung"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTotals:
+    """What adds up over time on a whole GPU or a slice, and peaks over the peak window."""
+
+    utilization_ratio: float | None = None
+    """Mean over the last full tick."""
+    utilization_peak_ratio: float | None = None
+    busy_seconds: float | None = None
+    memory_used_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTotals:
+    """Counters of a whole GPU: never backwards, whatever the hardware's own counters do."""
+
+    energy_joules: float | None = None
+    clock_event_seconds: Mapping[str, float] = field(default_factory=dict)
+    pcie_receive_bytes: float | None = None
+    pcie_transmit_bytes: float | None = None
+    pcie_replays: float | None = None
+    nvlink_receive_bytes: float | None = None
+    nvlink_transmit_bytes: float | None = None
+    nvlink_errors: Mapping[str, float] = field(default_factory=dict)
+    ecc_errors: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class XidTotal:
+    count: int
+    last_timestamp: float
+
+
+@dataclass(frozen=True, slots=True)
+class GpuData:
+    """The values of a GPU whose last reads succeeded."""
+
+    fast: FastReading
+    full: FullReading
+    slow: SlowReading
+    device: DeviceTotals
+    totals: GpuTotals
+    slices: Mapping[int, DeviceTotals] = field(default_factory=dict)
+    """By GPU instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """A known GPU: its health always, its data only while it can be read."""
+
+    gpu: Gpu
+    state: GpuState
+    data: GpuData | None
+    xids: Mapping[int, XidTotal]
+    read_failures: Mapping[str, int]
+    """By reason, since start."""
+    last_sample_timestamp: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSample:
+    """One allocation's values. Once ``ended``, only counters and peaks are left to be scraped."""
+
+    allocation: Allocation
+    ended: bool
+    allocated_seconds: float
+    busy_seconds: float | None = None
+    energy_joules: float | None = None
+    utilization_ratio: float | None = None
+    idle_seconds: float | None = None
+    memory_used_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """Whether something that we read from answers, and what it costs."""
+
+    name: str
+    up: bool
+    message: str = ""
+    """Why it is down, for people."""
+    duration_seconds: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """By reason, since start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    timestamp: float
+    """Unix seconds at which it was made."""
+    backend: str
+    driver: Driver | None = None
+    gpus: tuple[GpuSample, ...] = ()
+    containers: tuple[ContainerSample, ...] = ()
+    sources: tuple[SourceHealth, ...] = ()
+    allocatable: Mapping[str, int] = field(default_factory=dict)
+    """Devices by resource."""
+    allocated: Mapping[str, int] = field(default_factory=dict)
+    unresolved: Mapping[str, int] = field(default_factory=dict)
+    """Claims that match no device that we see, by reason."""
