@@ -23,6 +23,8 @@ class Claim:
     container: Container
     resource: str
     device_id: str
+    since: float = field(default=0.0, compare=False)
+    """When it was first seen, in seconds of a monotonic clock; equal: seen in the same answer."""
 
 
 @dataclass(frozen=True, slots=True)

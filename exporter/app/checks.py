@@ -1,0 +1,277 @@
+"""The checks of ``doctor``: small functions from what there is to a :class:`Finding`.
+
+None of them needs the hardware, so that each can be tested with what it would have seen there.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from exporter.config import Config
+from exporter.gpus import GpuError
+from exporter.model.claims import Claims
+from exporter.model.devices import Driver, Gpu
+from exporter.model.readings import FastReading, FullReading, Reason, SlowReading
+
+_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
+_HOST_PID_NAMESPACE: Final = "pid:[4026531836]"
+"""The first PID namespace's inode is fixed in the kernel: PROC_PID_INIT_INO."""
+
+_RUNTIME_CLASS: Final = (
+    "run the pod with runtimeClassName: nvidia, NVIDIA_VISIBLE_DEVICES=all and"
+    " NVIDIA_DRIVER_CAPABILITIES=utility"
+)
+_HUNG: Final = "look for an Xid in the kernel log (dmesg); the GPU or the node has to be reset"
+_REMEDIES: Final = {
+    Reason.LIBRARY_NOT_FOUND: f"{_RUNTIME_CLASS}; outside a container, install the driver",
+    Reason.LIBRARY_MISMATCH: "the driver was upgraded while it was loaded: reload its kernel module"
+    " or reboot the node, then restart this pod so that it gets the new library",
+    Reason.DRIVER_NOT_LOADED: "install the driver, or load it with: modprobe nvidia",
+    Reason.NO_PERMISSION: "run as root, with the device nodes: " + _RUNTIME_CLASS,
+    Reason.GPU_LOST: "the GPU has fallen off the bus: reboot the node; if it comes back, it is the"
+    " hardware",
+    Reason.RESET_REQUIRED: "drain the node and reset the GPU: nvidia-smi --gpu-reset",
+    Reason.TIMEOUT: _HUNG,
+}
+
+
+class Level(StrEnum):
+    OK = "ok"
+    INFO = "info"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found. ``todo`` is empty where there is nothing to do."""
+
+    name: str
+    level: Level
+    what: str
+    todo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """All that one GPU gives: one reading of each kind, the full one from the second of two."""
+
+    fast: FastReading
+    full: FullReading
+    slow: SlowReading
+
+
+def driver(root: Path) -> Finding:
+    """Whether the kernel has the driver."""
+    try:
+        text = (root / "proc/driver/nvidia/version").read_text()
+    except OSError:
+        return Finding(
+            "driver",
+            Level.FAIL,
+            "the kernel has no NVIDIA driver: /proc/driver/nvidia/version is missing",
+            _REMEDIES[Reason.DRIVER_NOT_LOADED] + "; on nodes without GPUs, do not run there",
+        )
+    version = re.search(r"\s(\d+\.\d[\d.]*)\s", text)
+    return Finding("driver", Level.OK, f"kernel module {version[1] if version else 'loaded'}")
+
+
+def device_nodes(root: Path) -> Finding:
+    """Whether NVML can open what it needs. May block."""
+    found = sorted(
+        path
+        for path in (root / "dev").glob("nvidia*")
+        if re.fullmatch(r"nvidia(ctl|\d+)", path.name)
+    )
+    if not found:
+        return Finding("device nodes", Level.FAIL, "there is no /dev/nvidia*", _RUNTIME_CLASS)
+    refused = []
+    for path in found:
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
+        except OSError as error:
+            refused.append(f"/dev/{path.name}: {error.strerror}")
+    if refused:
+        return Finding(
+            "device nodes", Level.FAIL, "; ".join(refused), _REMEDIES[Reason.NO_PERMISSION]
+        )
+    return Finding("device nodes", Level.OK, " ".join(path.name for path in found))
+
+
+def library(opened: Driver | Exception) -> Finding:
+    """Whether the driver's library loads and talks to the driver."""
+    if isinstance(opened, Exception):
+        return failed("library", opened)
+    cuda = f", CUDA up to {opened.cuda_version}" if opened.cuda_version else ""
+    return Finding("library", Level.OK, f"driver {opened.version} answers{cuda}")
+
+
+def devices(gpus: Sequence[Gpu], known: int, environment: Mapping[str, str]) -> Finding:
+    """Which GPUs there are; ``known`` is how many the kernel's driver has."""
+    visible = environment.get("NVIDIA_VISIBLE_DEVICES")
+    todo = "" if visible in (None, "all") else f"set NVIDIA_VISIBLE_DEVICES=all, not {visible!r}"
+    if not gpus:
+        none = f"the driver answers, but shows no GPU (the kernel has {known})"
+        return Finding("GPUs", Level.FAIL, none, todo or _RUNTIME_CLASS)
+    what = ", ".join(f"{n} x {model}" for model, n in Counter(gpu.model for gpu in gpus).items())
+    if len(gpus) < known:
+        what = f"only {len(gpus)} of {known}: {what}"
+        return Finding(
+            "GPUs", Level.WARN, what, todo or "look for an Xid in the kernel log (dmesg)"
+        )
+    return Finding("GPUs", Level.OK, what)
+
+
+def mig(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Finding:
+    """Whether the slices of GPUs in MIG mode are visible."""
+    enabled = [gpu for gpu in gpus if gpu.mig_enabled]
+    if not enabled:
+        return Finding("MIG", Level.OK, "no GPU is in MIG mode")
+    monitor = "NVIDIA_MIG_MONITOR_DEVICES=all with CAP_SYS_ADMIN"
+    empty = [str(gpu.index) for gpu in enabled if not gpu.slices]
+    if empty:
+        return Finding(
+            "MIG",
+            Level.WARN,
+            f"GPUs in MIG mode without a slice to be seen: {', '.join(empty)}",
+            f"create slices; if there are some, give the pod {monitor}",
+        )
+    profiles = Counter(part.profile for gpu in enabled for part in gpu.slices)
+    slices = ", ".join(f"{n} x {profile}" for profile, n in profiles.items())
+    what = f"GPUs in MIG mode: {len(enabled)}; slices: {slices}"
+    if (
+        "NVIDIA_VISIBLE_DEVICES" in environment
+        and environment.get("NVIDIA_MIG_MONITOR_DEVICES") != "all"
+    ):
+        todo = (
+            f"unless the pod is privileged, give it {monitor}, for processes and events of slices"
+        )
+        return Finding("MIG", Level.INFO, what, todo)
+    return Finding("MIG", Level.OK, what)
+
+
+def readings(results: Mapping[int, Readings | Exception]) -> Iterator[Finding]:
+    """Whether each GPU, by index, can be read, and which of its fields can't."""
+    for index, result in results.items():
+        if isinstance(result, Exception):
+            yield failed(f"GPU {index}", result)
+    read = [result for result in results.values() if isinstance(result, Readings)]
+    refused: dict[Reason, set[str]] = {}
+    for each in read:
+        for failure in (*each.fast.failures, *each.full.failures, *each.slow.failures):
+            refused.setdefault(failure.reason, set()).add(failure.field)
+    for reason, fields in refused.items():
+        todo = "run as root, with CAP_SYS_ADMIN" if reason is Reason.NO_PERMISSION else ""
+        yield Finding("fields", Level.WARN, f"{reason}: {', '.join(sorted(fields))}", todo)
+    if read:
+        yield Finding("readings", Level.OK, f"{len(read)} of {len(results)} GPUs can be read")
+
+
+def activity(results: Sequence[Readings]) -> Finding:
+    """Whether there is more to tell of use than the share of time in which any kernel ran."""
+    able = [each for each in results if each.full.activity or each.full.instance_activity]
+    if able:
+        what = f"{len(able)} of {len(results)} GPUs have a performance monitor"
+        return Finding("activity", Level.OK, what)
+    return Finding(
+        "activity",
+        Level.INFO,
+        "no GPU has a performance monitor (GPM, Hopper and newer): series of activity are absent",
+    )
+
+
+def kubelet_socket(config: Config, *, simulated: bool) -> Finding | None:
+    """Whether there is no point in asking the kubelet, and why."""
+    if config.kubelet == "off" or simulated:
+        why = "simulated as well" if simulated else "not asked: kubelet is off"
+        return Finding("kubelet", Level.INFO, why)
+    socket = config.kubelet_socket
+    # os.path.isdir() is false, rather than raising, where we may not even look.
+    if not os.path.isdir(socket.parent):  # noqa: PTH112
+        return Finding(
+            "kubelet",
+            Level.FAIL if config.kubelet == "on" else Level.WARN,
+            f"cannot see {socket.parent}: nothing can be said of containers",
+            f"mount it from the host (hostPath: {socket.parent}) and run as root, or set"
+            " kubelet: off",
+        )
+    try:
+        socket.stat()
+    except OSError as error:
+        return Finding(
+            "kubelet",
+            Level.FAIL,
+            f"{socket}: {error.strerror}",
+            "is the kubelet running? is it the host's directory that is mounted? run as root",
+        )
+    return None
+
+
+def kubelet_claims(answer: Claims | Exception, patterns: Sequence[str]) -> Finding:
+    """Whether the kubelet answers, and knows of any device that is ours to explain."""
+    if isinstance(answer, Exception):
+        return Finding("kubelet", Level.FAIL, _one_line(answer))
+    containers = {claim.container for claim in answer.held}
+    containers |= {claim.container for claim in answer.dra}
+    if answer.allocatable == {} and not containers:
+        return Finding(
+            "kubelet",
+            Level.WARN,
+            f"answers, but advertises none of {', '.join(patterns)}",
+            "is the device plugin running? set resources if it uses other names",
+        )
+    devices_held = len(answer.held) + len(answer.dra)
+    what = f"answers: {len(containers)} containers hold {devices_held} devices"
+    return Finding("kubelet", Level.OK, what)
+
+
+def node_name(config: Config) -> Finding:
+    if config.node:
+        return Finding("node name", Level.OK, config.node)
+    return Finding(
+        "node name",
+        Level.WARN,
+        "not given: series have no label node",
+        "set NODE_NAME from the field spec.nodeName",
+    )
+
+
+def pid_namespace(root: Path) -> Finding:
+    """Whether the processes that NVML lists can be looked up in ``/proc``."""
+    try:
+        namespace = str((root / "proc/self/ns/pid").readlink())
+    except OSError as error:
+        return Finding("host PIDs", Level.INFO, f"cannot tell: {error.strerror}")
+    if namespace == _HOST_PID_NAMESPACE:
+        return Finding("host PIDs", Level.OK, "in the host's PID namespace")
+    return Finding(
+        "host PIDs",
+        Level.INFO,
+        "not in the host's PID namespace: processes on a shared GPU have no container",
+        "if GPUs are shared, set hostPID: true",
+    )
+
+
+def api_token(root: Path) -> Finding:
+    if (root / _TOKEN).exists():
+        return Finding("API token", Level.OK, "mounted")
+    return Finding("API token", Level.INFO, "not mounted; only needed to watch pods")
+
+
+def failed(name: str, error: Exception) -> Finding:
+    """Explain a call that raised, or that did not return (:class:`TimeoutError`)."""
+    if isinstance(error, TimeoutError):
+        return Finding(name, Level.FAIL, f"hangs: {_one_line(error)}", _HUNG)
+    if isinstance(error, GpuError):
+        what = f"{error.reason}: {_one_line(error)}"
+        return Finding(name, Level.FAIL, what, _REMEDIES.get(error.reason, "try nvidia-smi there"))
+    return Finding(name, Level.FAIL, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,13 @@
+"""Exit codes."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    FAILED = 1
+    """It was tried and did not work, or something needed is missing."""
+    USAGE = 2
+    """The configuration can't be used; nothing was started."""
+    INTERRUPTED = 130
+    """Ctrl-C, as shells report it."""

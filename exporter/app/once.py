@@ -1,0 +1,45 @@
+"""``once``: one scrape to standard output."""
+
+import asyncio
+
+import click
+
+from exporter.app import logs
+from exporter.app.exits import ExitCode
+from exporter.app.parts import Parts, running
+from exporter.config import Config
+from exporter.model.snapshot import Snapshot
+from exporter.sampling.sampler import Ticks
+
+# Activity and clocks want two full readings; these come close to each other.
+_TICKS = Ticks(fast=0.25, full=0.5, slow=0.5)
+_READINGS_SECONDS = 1.2
+_POLL_SECONDS = 0.05
+
+
+def once(config: Config) -> int:
+    """Print one scrape; fails when no GPU could be read."""
+    logs.set_up(config.log_level, config.log_format)
+    return asyncio.run(_once(config))
+
+
+async def _once(config: Config) -> int:
+    async with running(config, _TICKS) as parts:
+        if await _data_within(config.read_deadline, parts):
+            await asyncio.sleep(_READINGS_SECONDS)
+        # What could not be read is absent, and the health families say why.
+        body, _ = parts.exposition.render()
+        click.echo(body, nl=False)
+        return ExitCode.OK if _readable(parts.sampler.snapshot) else ExitCode.FAILED
+
+
+async def _data_within(seconds: float, parts: Parts) -> bool:
+    for _ in range(round(seconds / _POLL_SECONDS)):
+        if _readable(parts.sampler.snapshot):
+            return True
+        await asyncio.sleep(_POLL_SECONDS)
+    return False
+
+
+def _readable(snapshot: Snapshot) -> bool:
+    return any(sample.data is not None for sample in snapshot.gpus)

@@ -1,0 +1,70 @@
+"""``serve``: sample and answer scrapes until told to stop."""
+
+import asyncio
+import logging
+import signal
+
+from exporter import __version__
+from exporter.app import logs
+from exporter.app.exits import ExitCode
+from exporter.app.parts import Parts, running
+from exporter.config import Config
+from exporter.config.sources import ConfigError
+from exporter.sampling.sampler import Ticks
+from exporter.web.server import Handlers, listen, make_app, serving
+
+log = logging.getLogger(__name__)
+
+# The least time without a step after which the sampling loop counts as dead.
+_STALLED_SECONDS = 10.0
+
+
+def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    logs.set_up(config.log_level, config.log_format)
+    return asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        socket = listen(config.listen.host, config.listen.port)
+    except OSError as error:
+        raise ConfigError(f"listen: {config.listen}: {error.strerror or error}") from error
+    ticks = Ticks(
+        fast=config.fast_interval,
+        full=config.full_interval,
+        slow=config.slow_interval,
+        read_deadline=config.read_deadline,
+        peak_window=config.peak_window,
+        ended_grace=config.ended_grace,
+    )
+    with socket:
+        async with running(config, ticks) as parts:
+            handlers = Handlers(
+                parts.exposition,
+                snapshot=lambda: parts.sampler.snapshot,
+                seconds_since_step=parts.sampler.seconds_since_step,
+                stalled_after=max(_STALLED_SECONDS, 3 * ticks.fast),
+            )
+            async with serving(make_app(handlers), socket) as url:
+                log.info("kube-gpu-exporter %s serves %s/metrics", __version__, url)
+                code = await _until(stop, parts)
+    log.info("stopped")
+    return code
+
+
+async def _until(stop: asyncio.Event, parts: Parts) -> ExitCode:
+    """Wait for the stop, or for a part that ends by itself, which none should."""
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopped, *parts.tasks}, return_when=asyncio.FIRST_COMPLETED)
+    if stopped in done:
+        return ExitCode.OK
+    stopped.cancel()
+    for task in done:
+        if not task.cancelled():
+            log.critical("%s failed", task.get_name(), exc_info=task.exception())
+    return ExitCode.FAILED

@@ -1,0 +1,173 @@
+"""Claims against the devices that we see: who holds which GPU or slice, and how much of it."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from exporter.attribution.device_ids import DeviceId, parse
+from exporter.model.claims import Allocation, Claim, Claims, Container, Resolution, Sharing
+from exporter.model.devices import Gpu, Slice
+
+_NAMES_MPS = re.compile(r"(?:^|[^a-z0-9])mps(?:$|[^a-z0-9])")
+
+
+def resolve(
+    claims: Claims, gpus: Sequence[Gpu], mps_gpus: AbstractSet[str] = frozenset()
+) -> Resolution:
+    """Find the device of each claim, and how much of it each container holds.
+
+    ``mps_gpus`` holds the uuids of the GPUs on which MPS clients run: ids alone do not tell MPS
+    from time-slicing. A resource that is named after MPS says so too.
+
+    - An id belongs to the container whose claim was seen last (``Claim.since``): kubelets go on
+      listing ended pods while their devices are with others already. Claims seen in the same
+      answer can't be told apart: they split the id, and are not ``sole``. An id is one share of
+      its device, or all of it.
+    - ``share`` is the shares held of all that are advertised or held by anyone. If the plugin was
+      reconfigured, so that whole and shared ids of one device are held at once, all are scaled to
+      sum to 1, and none is ``sole``.
+    - GKE names a slice by its GPU instance only; that is the instance's leading slice.
+    - Memory and activity belong to a GPU instance, so a slice that has its instance for itself is
+      the only kind of slice whose holder is ``sole``.
+
+    ``unresolved`` counts claims as ``unknown_form``, ``no_such_device``, ``mig_enabled`` (a whole
+    GPU that is cut into slices) and ``dra`` (only the API server knows the device).
+    """
+    directory = _Directory(gpus)
+    holdings: dict[str, _Holdings] = {}
+    unresolved: Counter[str] = Counter()
+    if claims.dra:
+        unresolved["dra"] = len(claims.dra)
+    for claim in claims.held:
+        device_id = parse(claim.device_id)
+        device = directory.find(device_id) if device_id else None
+        if device_id is None:
+            unresolved["unknown_form"] += 1
+        elif device is None:
+            unresolved["no_such_device"] += 1
+        elif device.part is None and device.gpu.mig_enabled:
+            unresolved["mig_enabled"] += 1
+        else:
+            holdings.setdefault(device.uuid, _Holdings(device)).add(claim, device_id.share)
+    advertised = _advertised_shares(claims.allocatable, directory) if holdings else {}
+    return Resolution(
+        allocations=tuple(
+            allocation
+            for uuid, held in holdings.items()
+            for allocation in held.allocations(advertised.get(uuid, set()), mps_gpus)
+        ),
+        unresolved=dict(unresolved),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    gpu: Gpu
+    part: Slice | None = None
+
+    @property
+    def uuid(self) -> str:
+        return self.part.uuid if self.part else self.gpu.uuid
+
+    @property
+    def shares_gpu_instance(self) -> bool:
+        return self.part is not None and any(
+            other.gpu_instance == self.part.gpu_instance and other.uuid != self.part.uuid
+            for other in self.gpu.slices
+        )
+
+
+class _Directory:
+    """Every name under which a device may be claimed. Finding is equality, never resemblance."""
+
+    def __init__(self, gpus: Iterable[Gpu]) -> None:
+        self._devices: dict[DeviceId, _Device] = {}
+        for gpu in gpus:
+            whole = _Device(gpu)
+            self._devices[DeviceId(uuid=gpu.uuid)] = whole
+            self._devices[DeviceId(index=gpu.index)] = whole
+            minor = gpu.minor_number
+            if minor is not None:
+                self._devices[DeviceId(minor_number=minor)] = whole
+            leading = gpu.leading_slices
+            for part in gpu.slices:
+                device, instance = _Device(gpu, part), part.gpu_instance
+                self._devices[DeviceId(uuid=part.uuid)] = device
+                by_instances = DeviceId(
+                    uuid=gpu.uuid, gpu_instance=instance, compute_instance=part.compute_instance
+                )
+                self._devices[by_instances] = device
+                if minor is not None and part in leading:
+                    self._devices[DeviceId(minor_number=minor, gpu_instance=instance)] = device
+
+    def find(self, device_id: DeviceId) -> _Device | None:
+        return self._devices.get(replace(device_id, share=None))
+
+
+def _advertised_shares(
+    allocatable: Mapping[str, tuple[str, ...]] | None, directory: _Directory
+) -> dict[str, set[int]]:
+    """Return the shares of each shared device by its uuid."""
+    shares: defaultdict[str, set[int]] = defaultdict(set)
+    for ids in (allocatable or {}).values():
+        for device_id in filter(None, map(parse, ids)):
+            device = directory.find(device_id) if device_id.share is not None else None
+            if device and device_id.share is not None:
+                shares[device.uuid].add(device_id.share)
+    return shares
+
+
+@dataclass(slots=True)
+class _Holdings:
+    """The claims on one device, by share (``None``: all of it)."""
+
+    device: _Device
+    claims: dict[int | None, list[Claim]] = field(default_factory=dict)
+
+    def add(self, claim: Claim, share: int | None) -> None:
+        self.claims.setdefault(share, []).append(claim)
+
+    def allocations(
+        self, advertised: AbstractSet[int], mps_gpus: AbstractSet[str]
+    ) -> Iterator[Allocation]:
+        size = max(1, len(advertised | (self.claims.keys() - {None})))
+        units: defaultdict[Container, float] = defaultdict(float)
+        resources: dict[Container, str] = {}
+        sharing: set[Container] = set()
+        for share, claims in self.claims.items():
+            holders = _newest(claims)
+            for container, resource in holders.items():
+                units[container] += (size if share is None else 1) / len(holders)
+                resources.setdefault(container, resource)
+            if share is not None:
+                sharing.update(holders)
+        total = sum(units.values())
+        alone = len(units) == 1 and not self.device.shares_gpu_instance
+        for container, held in units.items():
+            resource = resources[container]
+            if container in sharing:
+                mps = self.device.uuid in mps_gpus or _NAMES_MPS.search(resource)
+                kind = Sharing.MPS if mps else Sharing.TIME_SLICED
+            else:
+                kind = Sharing.MIG if self.device.part else Sharing.EXCLUSIVE
+            yield Allocation(
+                container=container,
+                resource=resource,
+                sharing=kind,
+                gpu=self.device.gpu,
+                slice=self.device.part,
+                share=held / max(size, total),
+                sole=alone and container not in sharing,
+            )
+
+
+def _newest(claims: Sequence[Claim]) -> dict[Container, str]:
+    """Return who holds an id, with the resource's name: whoever was seen with it last."""
+    latest = max(claim.since for claim in claims)
+    holders: dict[Container, str] = {}
+    for claim in claims:
+        if claim.since == latest:
+            holders.setdefault(claim.container, claim.resource)
+    return holders

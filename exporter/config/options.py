@@ -1,0 +1,257 @@
+"""The options, each declared once, as the fields of :class:`Config`."""
+# ruff: noqa: RUF009  (the calls are what declares a field)
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import click
+
+from exporter.config.values import (
+    Address,
+    Duration,
+    ListenAddress,
+    Patterns,
+    duration_text,
+)
+
+ENVIRONMENT_PREFIX: Final = "GPU_EXPORTER_"
+
+Section = Literal["General", "GPUs", "Simulated node", "Sampling", "Kubelet", "Containers", "Logs"]
+
+BackendChoice = Literal["nvml", "simulated", "auto"]
+ProfileName = Literal["t4", "a100-mig", "h100", "h200-mixed"]
+KubeletChoice = Literal["auto", "on", "off"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
+
+_MINUTE: Final = 60.0
+_HOUR: Final = 3600.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of an option beside its value; names follow from the field's."""
+
+    name: str
+    section: Section
+    kind: click.ParamType[Any]
+    default: Any
+    help: str
+    unit: str = ""
+    multiple: bool = False
+    in_file: bool = True
+    also_from: tuple[str, ...] = ()
+    """Further environment variables, read when its own is not set."""
+
+    @property
+    def key(self) -> str:
+        """Key in the YAML file."""
+        return self.name.replace("_", "-")
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.key}"
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        return (ENVIRONMENT_PREFIX + self.name.upper(), *self.also_from)
+
+    def text(self, value: Any) -> str:
+        """Write a value of this option as one would in a flag."""
+        if isinstance(self.kind, Duration):
+            return duration_text(value)
+        if self.multiple:
+            return ",".join(value)
+        return "" if value is None else str(value)
+
+
+def _option(
+    default: T, section: Section, kind: click.ParamType[Any], meaning: str, **more: Any
+) -> T:
+    """Declare a field of :class:`Config` and the option that fills it."""
+    metadata = {"section": section, "kind": kind, "help": meaning, **more}
+    return field(default=default, metadata=metadata)
+
+
+def _duration(
+    default: float, section: Section, minimum: float, maximum: float, help_: str
+) -> float:
+    return _option(default, section, Duration(minimum, maximum), help_, unit="seconds")
+
+
+def _choice(choices: Any) -> click.Choice[str]:
+    return click.Choice(get_args(choices), case_sensitive=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How the program runs. Durations are in seconds.
+
+    Values that came through :func:`exporter.config.sources.resolve` are in range and fit each
+    other; one made directly is not checked.
+    """
+
+    config: Path | None = _option(
+        None,
+        "General",
+        click.Path(readable=False, path_type=Path),
+        "YAML file to read options from.",
+        in_file=False,
+    )
+    listen: Address = _option(
+        Address("", 9400),
+        "General",
+        ListenAddress(),
+        "Address to serve HTTP on: :port for every address of the node, IPv4 and, where there is "
+        "any, IPv6; host:port or [ipv6]:port for one. Port 0 takes a free one.",
+    )
+    node: str = _option(
+        "",
+        "General",
+        click.STRING,
+        "Name of the node, the label node of every series. Without a name there is no such label.",
+        also_from=("NODE_NAME",),
+    )
+
+    backend: BackendChoice = _option(
+        "nvml",
+        "GPUs",
+        _choice(BackendChoice),
+        "Where readings come from: NVIDIA's driver through NVML, or a simulated node. auto is nvml "
+        "where a driver answers at start, else simulated; for trying things out.",
+    )
+
+    profile: ProfileName = _option(
+        "h200-mixed",
+        "Simulated node",
+        _choice(ProfileName),
+        "GPUs of the simulated node, eight of them; a100-mig and h200-mixed have some in MIG mode.",
+    )
+    scenario: str = _option(
+        "default",
+        "Simulated node",
+        click.STRING,
+        "What happens on the simulated node: the name of a scenario, or a YAML file's path.",
+    )
+    seed: int = _option(
+        0,
+        "Simulated node",
+        click.IntRange(min=0),
+        "Seed of whatever is random on the simulated node. The same seed gives the same node.",
+    )
+    speed: int = _option(
+        1,
+        "Simulated node",
+        click.IntRange(min=1, max=3600),
+        "How many times faster than the clock time passes on the simulated node.",
+    )
+
+    fast_interval: float = _duration(
+        1.0,
+        "Sampling",
+        0.01,
+        10.0,
+        "Time between reads of memory and processes. Short enough to see memory peak before an "
+        "out-of-memory.",
+    )
+    full_interval: float = _duration(
+        5.0,
+        "Sampling",
+        0.1,
+        10.0,
+        "Time between reads of utilisation, activity, power, clocks and temperatures. At most 10s, "
+        "because the driver keeps its utilisation samples little longer.",
+    )
+    slow_interval: float = _duration(
+        30.0,
+        "Sampling",
+        0.1,
+        _HOUR,
+        "Time between reads of what is expensive or hardly changes: energy, ECC, rows, links.",
+    )
+    read_deadline: float = _duration(
+        3.0,
+        "Sampling",
+        0.1,
+        _MINUTE,
+        "Time after which a read that has not returned makes its GPU count as hung.",
+    )
+    peak_window: float = _duration(
+        60.0,
+        "Sampling",
+        1.0,
+        _HOUR,
+        "Time over which peaks are taken. No shorter than the scrape interval, or peaks between "
+        "two scrapes go unseen.",
+    )
+
+    kubelet: KubeletChoice = _option(
+        "auto",
+        "Kubelet",
+        _choice(KubeletChoice),
+        "Whether to ask the kubelet which container holds which device. auto asks where the "
+        "directory of the socket exists, and on a simulated node.",
+    )
+    kubelet_socket: Path = _option(
+        Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
+        "Kubelet",
+        click.Path(readable=False, path_type=Path),
+        "Socket of the kubelet's pod-resources API.",
+    )
+    kubelet_interval: float = _duration(
+        5.0, "Kubelet", 0.1, 10 * _MINUTE, "Time between questions to the kubelet."
+    )
+    kubelet_timeout: float = _duration(
+        5.0, "Kubelet", 0.1, _MINUTE, "Time that the kubelet has to answer."
+    )
+
+    resources: tuple[str, ...] = _option(
+        ("nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"),
+        "Containers",
+        Patterns(),
+        "Resources of which one device is a GPU, a slice or a share of one; * stands for anything. "
+        "May be given several times, or separated by commas; replaces the default.",
+        multiple=True,
+    )
+    claims_grace: float = _duration(
+        60.0,
+        "Containers",
+        0.0,
+        _HOUR,
+        "How long the kubelet's last answer holds while it does not answer. After that, series of "
+        "containers vanish.",
+    )
+    ended_grace: float = _duration(
+        60.0,
+        "Containers",
+        0.0,
+        _HOUR,
+        "How long counters of a terminated pod are still served. Longer than the scrape interval, "
+        "or its last seconds go unseen.",
+    )
+
+    log_level: LogLevel = _option(
+        "info", "Logs", _choice(LogLevel), "Least severe records that are written."
+    )
+    log_format: LogFormat = _option(
+        "text",
+        "Logs",
+        _choice(LogFormat),
+        "One line per record on standard error, either way: text for people, or a JSON object.",
+    )
+
+
+OPTIONS: Final = {
+    declared.name: Option(name=declared.name, default=declared.default, **declared.metadata)
+    for declared in fields(Config)
+}
+
+ORDERED: Final = (
+    ("fast_interval", "full_interval"),
+    ("full_interval", "slow_interval"),
+    ("full_interval", "peak_window"),
+)
+"""Pairs of options of which the first must not be longer than the second."""

@@ -1,0 +1,227 @@
+"""Where values come from: flags, the environment, a YAML file and the defaults, in this order.
+
+click does the work: the file becomes its map of defaults. What is added here is the file's reading,
+names that nobody declared, and errors that say where the bad value was given.
+
+In the environment and in the file an empty value is no value. Text means the same in every source,
+so the file's scalars are taken as written: ``on`` is no boolean, and ``010`` is ten.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.core import ParameterSource
+
+from exporter.config.options import ENVIRONMENT_PREFIX, OPTIONS, ORDERED, Config, Option
+
+if TYPE_CHECKING:
+    import yaml
+
+_PLACES: Final = "exporter.config.places"
+"""Key in a click context's ``meta``: where the file gives each option, by name."""
+
+# Kubernetes gives every pod the addresses of its namespace's Services. These variables begin as
+# ours do when a Service is called gpu-exporter, or gpu-exporter-something.
+_SERVICE_LINK: Final = re.compile(
+    ENVIRONMENT_PREFIX
+    + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+class ConfigError(click.UsageError):
+    """A value, or a name, that can't be used. The message says where it is and what is wrong."""
+
+
+def parameters() -> list[click.Parameter]:
+    """Make click's options from the declared ones."""
+    return [_parameter(option) for option in OPTIONS.values()]
+
+
+def resolve(context: click.Context) -> Config:
+    """Make the configuration from a command line that click has parsed with :func:`parameters`.
+
+    Raises :class:`ConfigError` for variables that nobody declared, and values at odds.
+    """
+    _reject_unknown_variables(os.environ)
+    config = Config(**{name: context.params[name] for name in OPTIONS})
+    for shorter, longer in ORDERED:
+        _check_order(context, config, shorter, longer)
+    if config.backend == "nvml":
+        for name, option in OPTIONS.items():
+            if option.section == "Simulated node" and _given(context, name):
+                raise ConfigError(f"{_place(context, name)}: only goes with --backend simulated or auto")
+    return config
+
+
+def explain(error: click.ClickException) -> str:
+    """Say in one line where an error is and what it is."""
+    match error:
+        case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as param):
+            message = f"{_place(context, param.name)}: {error.message}"
+        case click.NoSuchOption():
+            message = f"{error.option_name}: no such option{_did_you_mean(error.possibilities)}"
+        case click.BadOptionUsage():
+            message = error.message.removeprefix(f"Option {error.option_name!r} ")
+            message = f"{error.option_name}: {message}"
+        case _:
+            message = error.format_message()
+    return " ".join(message.split()).rstrip(".")
+
+
+def _parameter(option: Option) -> click.Option:
+    text = option.text(option.default)
+    return click.Option(
+        [option.flag],
+        type=option.kind,
+        default=([text] if option.multiple else text) if text else option.default,
+        show_default=bool(text),
+        multiple=option.multiple,
+        envvar=option.environment,
+        help=option.help,
+        is_eager=not option.in_file,
+        callback=_callback(option),
+    )
+
+
+def _callback(option: Option) -> Any:
+    if option.name == "config":
+        return _use_file
+    return _flatten if option.multiple else None
+
+
+def _flatten(
+    _context: click.Context, _param: click.Parameter, values: Iterable[tuple[str, ...]]
+) -> tuple[str, ...]:
+    return tuple(value for group in values for value in group)
+
+
+def _use_file(context: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        values, places = _read_file(path)
+        context.default_map = values
+        context.meta[_PLACES] = places
+    return path
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the text of each option that a file gives, and its place, by the option's name."""
+    # Most nodes are configured by flags and environment: they need no YAML parser in memory.
+    import yaml  # noqa: PLC0415
+
+    try:
+        root = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(f"{path}{line}: not YAML: {problem}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+
+    if root is None or _is_empty(root):
+        return {}, {}
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}:{_line(root)}: not a mapping of options to values")
+    keys = {option.key: option for option in OPTIONS.values() if option.in_file}
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for key, node in root.value:
+        place = f"{path}:{_line(key)}: {key.value}"
+        option = keys.get(key.value) if isinstance(key, yaml.ScalarNode) else None
+        if option is None:
+            raise ConfigError(f"{place}: no such option{_near(str(key.value), keys)}")
+        if option.name in places:
+            first = places[option.name].split(": ", maxsplit=1)[0]
+            raise ConfigError(f"{place}: given twice, first at {first}")
+        places[option.name] = place
+        texts = [part.value for part in _scalars(node, option, place)]
+        if texts:
+            values[option.name] = texts if option.multiple else texts[0]
+    return values, places
+
+
+def _scalars(node: "yaml.Node", option: Option, place: str) -> list["yaml.ScalarNode"]:
+    """Take a key's value apart; an empty one has no parts."""
+    import yaml  # noqa: PLC0415
+
+    if isinstance(node, yaml.ScalarNode):
+        return [] if _is_empty(node) else [node]
+    if not option.multiple:
+        raise ConfigError(f"{place}: takes one value")
+    if not isinstance(node, yaml.SequenceNode) or not all(
+        isinstance(part, yaml.ScalarNode) for part in node.value
+    ):
+        raise ConfigError(f"{place}: takes a value or a list of values")
+    return list(node.value)
+
+
+def _is_empty(node: "yaml.Node") -> bool:
+    return node.value == "" or str(node.tag) == "tag:yaml.org,2002:null"
+
+
+def _line(node: "yaml.Node") -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {name for option in OPTIONS.values() for name in option.environment}
+    for name in sorted(environment):
+        if (
+            name.startswith(ENVIRONMENT_PREFIX)
+            and name not in known
+            and not _SERVICE_LINK.fullmatch(name)
+        ):
+            raise ConfigError(f"{name}: no such option{_near(name, known)}")
+
+
+def _check_order(context: click.Context, config: Config, shorter: str, longer: str) -> None:
+    """Blame the value that was given over one that was not, and the longer of two that were."""
+    low, high = getattr(config, shorter), getattr(config, longer)
+    if low <= high:
+        return
+    relation, blamed, other = "shorter", longer, shorter
+    if _given(context, shorter) and not _given(context, longer):
+        relation, blamed, other = "longer", shorter, longer
+    value = OPTIONS[blamed].text(getattr(config, blamed))
+    against = OPTIONS[other].text(getattr(config, other))
+    origin = _place(context, other) if _given(context, other) else "default"
+    raise ConfigError(
+        f"{_place(context, blamed)}: {value} is {relation} than"
+        f" {OPTIONS[other].key}, {against} ({origin})"
+    )
+
+
+def _given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _place(context: click.Context, name: str | None) -> str:
+    """Say where an option's value was given, as its user would look for it."""
+    option = OPTIONS.get(name or "")
+    if option is None:
+        return str(name)
+    match context.get_parameter_source(option.name):
+        case ParameterSource.ENVIRONMENT:
+            return next(variable for variable in option.environment if os.environ.get(variable))
+        case ParameterSource.DEFAULT_MAP:
+            return str(context.meta[_PLACES][option.name])
+        case _:
+            return option.flag
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    # Only a misspelt name needs it.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    return _did_you_mean(get_close_matches(name, known, n=1))
+
+
+def _did_you_mean(names: Iterable[str] | None) -> str:
+    name = next(iter(names or ()), None)
+    return f"; did you mean {name}?" if name else ""

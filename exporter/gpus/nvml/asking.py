@@ -1,0 +1,121 @@
+"""Asking NVML for one field at a time, so that a field that fails takes no other with it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import pynvml
+
+from exporter.gpus.nvml.library import WHOLE_GPU, gpu_error, reason_of
+from exporter.model.readings import FieldFailure, Reason
+
+T = TypeVar("T")
+
+_MEMBERS = {
+    pynvml.NVML_VALUE_TYPE_DOUBLE: "dVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "uiVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "ulVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "ullVal",
+    pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: "sllVal",
+    pynvml.NVML_VALUE_TYPE_SIGNED_INT: "siVal",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "usVal",
+}
+
+ALL_LINKS = 0xFFFFFFFF
+"""The scope of a field value that sums over a GPU's NVLinks."""
+
+Call = Callable[[], T]
+
+
+def number(value_type: int, value: pynvml.c_nvmlValue_t) -> float:
+    """Read the member of an NVML value union that its type names. Raises :class:`KeyError`."""
+    return getattr(value, _MEMBERS[value_type])  # type: ignore[no-any-return]
+
+
+class Asker:
+    """Remembers what one GPU does not support, and what failed since the last :meth:`failures`.
+
+    ``field`` is the name of a field of a reading, ``detail`` a part of it. Errors that concern the
+    whole GPU are raised as :class:`GpuError`; the others leave the field absent.
+    """
+
+    def __init__(self) -> None:
+        self._unsupported: set[tuple[str, object]] = set()
+        self._failures: dict[FieldFailure, None] = {}
+
+    def forget(self) -> None:
+        """Ask for everything again: the device has changed."""
+        self._unsupported.clear()
+
+    def failures(self) -> tuple[FieldFailure, ...]:
+        """Take what failed since the last call: each field and reason once."""
+        failed, self._failures = tuple(self._failures), {}
+        return failed
+
+    def supported(self, field: str, detail: object = None) -> bool:
+        return (field, detail) not in self._unsupported
+
+    def ask(self, field: str, call: Call[T], detail: object = None) -> T | None:
+        """Call, unless it is known to be unsupported. ``None`` when there is no answer."""
+        if not self.supported(field, detail):
+            return None
+        try:
+            return call()
+        except pynvml.NVMLError as error:
+            self.refused(field, error.value, detail)
+        return None
+
+    def ask_first(self, field: str, calls: Sequence[Call[T]], detail: object = None) -> T | None:
+        """Ask by the newest call that the driver knows. ``calls`` are sorted newest first."""
+        for rank, call in enumerate(calls):
+            if self.supported(field, (detail, rank)):
+                answer = self.ask(field, call, (detail, rank))
+                if self.supported(field, (detail, rank)):
+                    return answer
+        return None
+
+    def ask_each(self, field: str, calls: Mapping[str, Call[T]]) -> dict[str, T]:
+        """Ask for the parts of a field that is a mapping; parts without an answer are left out."""
+        answers = {part: self.ask(field, call, part) for part, call in calls.items()}
+        return {part: answer for part, answer in answers.items() if answer is not None}
+
+    def ask_values(
+        self, handle: object, wanted: Iterable[tuple[str, object, int, int]]
+    ) -> dict[tuple[str, object], float]:
+        """Ask for field values in one call: (field, detail, NVML's field id, scope) of each.
+
+        The answers are keyed by (field, detail), and each fails alone. A driver that is older than
+        a field id calls it an invalid argument, which is "not supported" here.
+        """
+        asked = [entry for entry in wanted if self.supported(*entry[:2])]
+        if not asked:
+            return {}
+        try:
+            values = pynvml.nvmlDeviceGetFieldValues(handle, [entry[2:] for entry in asked])
+        except pynvml.NVMLError as error:
+            for field, detail, *_ in asked:
+                self.refused(field, error.value, detail)
+            return {}
+        answers = {}
+        for (field, detail, *_), value in zip(asked, values, strict=True):
+            if value.nvmlReturn == pynvml.NVML_ERROR_INVALID_ARGUMENT:
+                self.refused(field, pynvml.NVML_ERROR_NOT_SUPPORTED, detail)
+            elif value.nvmlReturn != pynvml.NVML_SUCCESS:
+                self.refused(field, value.nvmlReturn, detail)
+            elif value.valueType not in _MEMBERS:
+                self.failed(field, Reason.UNKNOWN)
+            else:
+                answers[field, detail] = number(value.valueType, value.value)
+        return answers
+
+    def refused(self, field: str, code: int, detail: object = None) -> None:
+        """Note NVML's ``code`` for a field. Raises :class:`GpuError` if the GPU itself is meant."""
+        reason = reason_of(code)
+        if reason in WHOLE_GPU:
+            raise gpu_error(field, pynvml.NVMLError(code))
+        if reason is Reason.NOT_SUPPORTED:
+            self._unsupported.add((field, detail))
+        else:
+            self.failed(field, reason)
+
+    def failed(self, field: str, reason: Reason) -> None:
+        self._failures[FieldFailure(field, reason)] = None

@@ -1,0 +1,166 @@
+"""Activity from the GPU performance monitor (GPM, Hopper and newer).
+
+A GPM sample is a snapshot of counters; two of them give means over the time in between, however
+long. So each GPU, and each GPU instance under MIG, keeps the last one.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pynvml
+
+from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.identity import Handle
+from exporter.model.readings import Activity
+
+SHORTEST_SECONDS = 0.1
+"""NVML needs at least this long between two samples."""
+
+_RATIOS = {
+    "graphics": pynvml.NVML_GPM_METRIC_GRAPHICS_UTIL,
+    "sm": pynvml.NVML_GPM_METRIC_SM_UTIL,
+    "sm_occupancy": pynvml.NVML_GPM_METRIC_SM_OCCUPANCY,
+    "dram": pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL,
+    "tensor": pynvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL,
+    "fp16": pynvml.NVML_GPM_METRIC_FP16_UTIL,
+    "fp32": pynvml.NVML_GPM_METRIC_FP32_UTIL,
+    "fp64": pynvml.NVML_GPM_METRIC_FP64_UTIL,
+    "integer": pynvml.NVML_GPM_METRIC_INTEGER_UTIL,
+}
+"""In percent."""
+
+_PIPES = ("tensor", "fp16", "fp32", "fp64", "integer")
+
+_RATES = {
+    "pcie_receive": pynvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC,
+    "pcie_transmit": pynvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC,
+}
+"""In MiB per second. The board's, so never asked of an instance."""
+
+Sample = Any
+"""NVML's opaque pointer to a sample, which is ours to free."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The last sample with its time, and one to take the next into."""
+
+    last: Sample | None = None
+    last_time: float = 0.0
+    spare: Sample | None = None
+
+
+class Gpm:
+    """The samples kept for one GPU. ``clock`` is monotonic, in seconds."""
+
+    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
+        self._asker = asker
+        self._clock = clock
+        self._has_gpm: bool | None = None
+        self._kept: dict[int | None, _Kept] = {}
+        self._metrics = pynvml.c_nvmlGpmMetricsGet_t()
+        self._metrics.version = pynvml.NVML_GPM_METRICS_GET_VERSION
+
+    def read_gpu(self, handle: Handle) -> Activity | None:
+        """Means since the last read; ``None`` the first time. Raises :class:`GpuError`."""
+        take = partial(pynvml.nvmlGpmSampleGet, handle)
+        return self._read("activity", handle, None, take, {**_RATIOS, **_RATES})
+
+    def read_instances(self, handle: Handle, instances: Collection[int]) -> dict[int, Activity]:
+        """Means by GPU instance. Raises :class:`GpuError`."""
+        read = {
+            instance: self._read(
+                "instance_activity",
+                handle,
+                instance,
+                partial(pynvml.nvmlGpmMigSampleGet, handle, instance),
+                _RATIOS,
+            )
+            for instance in instances
+        }
+        return {instance: activity for instance, activity in read.items() if activity}
+
+    def drop(self) -> None:
+        """Free all samples: what they count is no more. Never raises."""
+        for kept in self._kept.values():
+            for sample in (kept.last, kept.spare):
+                if sample is not None:
+                    _free(sample)
+        self._kept.clear()
+        self._has_gpm = None
+
+    def _read(
+        self,
+        field: str,
+        handle: Handle,
+        instance: int | None,
+        take: Callable[[Sample], object],
+        metrics: Mapping[str, int],
+    ) -> Activity | None:
+        if not self._supported(handle) or not self._asker.supported(field, instance):
+            return None
+        kept = self._kept.setdefault(instance, _Kept())
+        now = self._clock()
+        if kept.last is not None and now - kept.last_time < SHORTEST_SECONDS:
+            return None
+        kept.spare = kept.spare or self._asker.ask(field, pynvml.nvmlGpmSampleAlloc, instance)
+        if kept.spare is None:
+            return None
+        if self._asker.ask(field, partial(take, kept.spare), instance) is None:
+            return None
+        before, seconds = kept.last, now - kept.last_time
+        kept.last, kept.last_time, kept.spare = kept.spare, now, before
+        if before is None:
+            return None
+        return self._activity(field, before, kept.last, seconds, metrics)
+
+    def _supported(self, handle: Handle) -> bool:
+        if self._has_gpm is None:
+            query = partial(pynvml.nvmlGpmQueryDeviceSupport, handle)
+            support = self._asker.ask("activity", query, "gpm")
+            if support is not None:
+                self._has_gpm = bool(support.isSupportedDevice)
+        return bool(self._has_gpm)
+
+    def _activity(
+        self,
+        field: str,
+        before: Sample,
+        after: Sample,
+        seconds: float,
+        metrics: Mapping[str, int],
+    ) -> Activity | None:
+        asked = self._metrics
+        asked.sample1, asked.sample2, asked.numMetrics = before, after, len(metrics)
+        for slot, metric in enumerate(metrics.values()):
+            asked.metrics[slot].metricId = metric
+        if self._asker.ask(field, partial(pynvml.nvmlGpmMetricsGet, asked), "metrics") is None:
+            return None
+        values = {
+            name: asked.metrics[slot].value
+            for slot, name in enumerate(metrics)
+            if asked.metrics[slot].nvmlReturn == pynvml.NVML_SUCCESS
+            and math.isfinite(asked.metrics[slot].value)
+        }
+        ratios = {name: values[name] / 100 for name in _RATIOS if name in values}
+        moved = {name: values[name] * 2**20 * seconds for name in _RATES if name in values}
+        return Activity(
+            interval_seconds=seconds,
+            graphics_ratio=ratios.get("graphics"),
+            sm_ratio=ratios.get("sm"),
+            sm_occupancy_ratio=ratios.get("sm_occupancy"),
+            dram_ratio=ratios.get("dram"),
+            pipe_ratio={pipe: ratios[pipe] for pipe in _PIPES if pipe in ratios},
+            pcie_receive_bytes=moved.get("pcie_receive"),
+            pcie_transmit_bytes=moved.get("pcie_transmit"),
+        )
+
+
+def _free(sample: Sample) -> None:
+    # It fails when the library is gone, and the memory with it.
+    with contextlib.suppress(pynvml.NVMLError):
+        pynvml.nvmlGpmSampleFree(sample)

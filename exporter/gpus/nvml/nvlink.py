@@ -1,0 +1,128 @@
+"""NVLink: bytes, links and errors, of all links together.
+
+Older links tell their errors as totals, newer ones (NVLink 4 and 5) link by link. Each kind is
+asked for in the ways that it has, and a way that is not supported is not tried again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import pynvml
+
+from exporter.gpus.nvml.asking import ALL_LINKS, Asker
+from exporter.gpus.nvml.identity import Handle
+
+_LINK_COUNT = ("nvlink_active_links", "count")
+
+_BYTES = {
+    "nvlink_receive_bytes": pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX,
+    "nvlink_transmit_bytes": pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX,
+}
+"""Field values in KiB, of data without the protocol's overhead."""
+
+_TOTALS = {
+    "replay": pynvml.NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL,
+    "recovery": pynvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL,
+    "crc_flit": pynvml.NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL,
+    "crc_data": pynvml.NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL,
+    "ecc_data": pynvml.NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_TOTAL,
+}
+"""Field values that already are sums over the links."""
+
+_PER_LINK = {
+    "replay": pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY,
+    "recovery": pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY,
+    "crc": pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_CRC,
+    "malformed_packet": pynvml.NVML_FI_DEV_NVLINK_COUNT_MALFORMED_PACKET_ERRORS,
+    "buffer_overrun": pynvml.NVML_FI_DEV_NVLINK_COUNT_BUFFER_OVERRUN_ERRORS,
+    "receive": pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_ERRORS,
+    "receive_remote": pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_REMOTE_ERRORS,
+    "receive_general": pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_GENERAL_ERRORS,
+    "local_link_integrity": pynvml.NVML_FI_DEV_NVLINK_COUNT_LOCAL_LINK_INTEGRITY_ERRORS,
+    "transmit_discard": pynvml.NVML_FI_DEV_NVLINK_COUNT_XMIT_DISCARDS,
+    "link_recovery_failed": pynvml.NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_FAILED_EVENTS,
+}
+"""Field values of one link each."""
+
+
+@dataclass(frozen=True, slots=True)
+class NvLink:
+    """NVLink's part of a slow reading; empty on a board without it."""
+
+    receive_bytes: int | None = None
+    transmit_bytes: int | None = None
+    active_links: int | None = None
+    errors: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_nvlink(handle: Handle, asker: Asker) -> NvLink:
+    """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone."""
+    values = asker.ask_values(
+        handle,
+        [
+            (*_LINK_COUNT, pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT, 0),
+            *((name, None, field_id, ALL_LINKS) for name, field_id in _BYTES.items()),
+            *(("nvlink_errors", kind, field_id, 0) for kind, field_id in _TOTALS.items()),
+        ],
+    )
+    links = int(values.get(_LINK_COUNT, 0))
+    if not links:
+        return NvLink()
+    kibibytes = {name: values.get((name, None)) for name in _BYTES}
+    received, transmitted = (
+        None if count is None else int(count) * 1024 for count in kibibytes.values()
+    )
+    totals = {
+        kind: int(values["nvlink_errors", kind])
+        for kind in _TOTALS
+        if ("nvlink_errors", kind) in values
+    }
+    return NvLink(
+        receive_bytes=received,
+        transmit_bytes=transmitted,
+        active_links=_active_links(handle, links, asker),
+        errors=_errors_by_link(handle, links, asker, set(_PER_LINK) - set(totals)) | totals,
+    )
+
+
+def _active_links(handle: Handle, links: int, asker: Asker) -> int | None:
+    """Count the links that are up; ``None`` when one can't be asked, for the count would lie."""
+    asked = {
+        link: asker.ask(
+            "nvlink_active_links", partial(pynvml.nvmlDeviceGetNvLinkState, handle, link), link
+        )
+        for link in range(links)
+        if asker.supported("nvlink_active_links", link)
+    }
+    states = {
+        link: state for link, state in asked.items() if asker.supported("nvlink_active_links", link)
+    }
+    if not states or None in states.values():
+        return None
+    return list(states.values()).count(pynvml.NVML_FEATURE_ENABLED)
+
+
+def _errors_by_link(handle: Handle, links: int, asker: Asker, kinds: set[str]) -> dict[str, int]:
+    """Sum over the links that tell a kind. A kind that failed on one of them has no sum."""
+    values = asker.ask_values(
+        handle,
+        [
+            ("nvlink_errors", (kind, link), _PER_LINK[kind], link)
+            for kind in sorted(kinds)
+            for link in range(links)
+        ],
+    )
+    told = {
+        kind: [
+            values.get(("nvlink_errors", (kind, link)))
+            for link in range(links)
+            if asker.supported("nvlink_errors", (kind, link))
+        ]
+        for kind in kinds
+    }
+    return {
+        kind: sum(int(count) for count in counts if count is not None)
+        for kind, counts in told.items()
+        if counts and None not in counts
+    }

@@ -1,0 +1,143 @@
+"""The slow reading of one GPU: what is expensive to read or hardly changes, in base units."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pynvml
+
+from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.nvlink import read_nvlink
+from exporter.model.readings import SlowReading
+
+CLOCK_EVENT_COUNTERS = {
+    "sw_power_cap": pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
+    "sync_boost": pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST,
+    "sw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
+    "hw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
+    "hw_power_brake_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
+    # These have no bit. Thermal is what drivers before R565 tell in place of the two slowdowns.
+    "thermal": pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL,
+    "board_limit": pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT,
+    "reliability": pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY,
+}
+"""Field values, in nanoseconds. Named like the active reasons: nvml.h equates 74 and 76 to them."""
+
+_ECC_SEVERITIES = {
+    "corrected": pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+    "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+}
+
+_ECC_LOCATIONS = {
+    "l1_cache": pynvml.NVML_MEMORY_LOCATION_L1_CACHE,
+    "l2_cache": pynvml.NVML_MEMORY_LOCATION_L2_CACHE,
+    "dram": pynvml.NVML_MEMORY_LOCATION_DRAM,
+    "register_file": pynvml.NVML_MEMORY_LOCATION_REGISTER_FILE,
+    "texture_memory": pynvml.NVML_MEMORY_LOCATION_TEXTURE_MEMORY,
+    "texture_shm": pynvml.NVML_MEMORY_LOCATION_TEXTURE_SHM,
+    "cbu": pynvml.NVML_MEMORY_LOCATION_CBU,
+    "sram": pynvml.NVML_MEMORY_LOCATION_SRAM,
+}
+
+_RETIRED_PAGES = {
+    "single_bit": pynvml.NVML_FI_DEV_RETIRED_SBE,
+    "double_bit": pynvml.NVML_FI_DEV_RETIRED_DBE,
+}
+
+_RECOVERY_ACTIONS = {
+    pynvml.NVML_GPU_RECOVERY_ACTION_NONE: "none",
+    pynvml.NVML_GPU_RECOVERY_ACTION_GPU_RESET: "reset",
+    pynvml.NVML_GPU_RECOVERY_ACTION_NODE_REBOOT: "reboot_node",
+    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_P2P: "drain_p2p",
+    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET: "drain_and_reset",
+    pynvml.NVML_GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN: "recover_imex_domain",
+    pynvml.NVML_GPU_RECOVERY_ACTION_BUS_RESET: "bus_reset",
+    pynvml.NVML_GPU_RECOVERY_ACTION_SYSTEM_REBOOT: "system_reboot",
+}
+
+
+def slow(handle: Handle, asker: Asker) -> SlowReading:
+    """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone."""
+
+    def ask(field: str, function: Callable[[Handle], Any]) -> Any:
+        return asker.ask(field, partial(function, handle))
+
+    values = asker.ask_values(
+        handle,
+        [
+            *(("clock_event_seconds", r, f, 0) for r, f in CLOCK_EVENT_COUNTERS.items()),
+            *(("retired_pages", cause, f, 0) for cause, f in _RETIRED_PAGES.items()),
+            ("retired_pages_pending", None, pynvml.NVML_FI_DEV_RETIRED_PENDING, 0),
+            ("recovery_action", None, pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 0),
+        ],
+    )
+
+    def parts(field: str) -> dict[str, float]:
+        return {str(part): value for (name, part), value in values.items() if name == field}
+
+    links = read_nvlink(handle, asker)
+    rows = ask("remapped_rows", pynvml.nvmlDeviceGetRemappedRows)
+    banks = ask("row_remap_banks", pynvml.nvmlDeviceGetRowRemapperHistogram)
+    pending = values.get(("retired_pages_pending", None))
+    action = values.get(("recovery_action", None))
+    margin = ask("temperature_margin_celsius", pynvml.nvmlDeviceGetMarginTemperature)
+    return SlowReading(
+        energy_joules=_scaled(
+            ask("energy_joules", pynvml.nvmlDeviceGetTotalEnergyConsumption), 1e3
+        ),
+        clock_event_seconds={
+            reason: nanoseconds / 1e9
+            for reason, nanoseconds in parts("clock_event_seconds").items()
+        },
+        power_limit_watts=_scaled(
+            ask("power_limit_watts", pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e3
+        ),
+        temperature_margin_celsius=None if margin is None else float(margin),
+        pcie_replays=ask("pcie_replays", pynvml.nvmlDeviceGetPcieReplayCounter),
+        pcie_link_generation=ask(
+            "pcie_link_generation", pynvml.nvmlDeviceGetCurrPcieLinkGeneration
+        ),
+        pcie_link_width=ask("pcie_link_width", pynvml.nvmlDeviceGetCurrPcieLinkWidth),
+        nvlink_receive_bytes=links.receive_bytes,
+        nvlink_transmit_bytes=links.transmit_bytes,
+        nvlink_active_links=links.active_links,
+        nvlink_errors=links.errors,
+        ecc_errors=_ecc_errors(handle, asker),
+        remapped_rows={"correctable": rows[0], "uncorrectable": rows[1]} if rows else {},
+        row_remap_pending=bool(rows[2]) if rows else None,
+        row_remap_failed=bool(rows[3]) if rows else None,
+        row_remap_banks={
+            level: getattr(banks, level) for level in ("max", "high", "partial", "low", "none")
+        }
+        if banks
+        else {},
+        retired_pages={cause: int(count) for cause, count in parts("retired_pages").items()},
+        retired_pages_pending=None if pending is None else bool(pending),
+        recovery_action=None if action is None else _RECOVERY_ACTIONS.get(int(action), "unknown"),
+        failures=asker.failures(),
+    )
+
+
+def _scaled(value: float | None, divisor: float) -> float | None:
+    return None if value is None else value / divisor
+
+
+def _ecc_errors(handle: Handle, asker: Asker) -> dict[tuple[str, str], int]:
+    """Count over the board's life. Boards tell either ``sram`` or its parts."""
+    asked = {
+        (severity, location): asker.ask(
+            "ecc_errors",
+            partial(
+                pynvml.nvmlDeviceGetMemoryErrorCounter,
+                handle,
+                error_type,
+                pynvml.NVML_AGGREGATE_ECC,
+                place,
+            ),
+            (severity, location),
+        )
+        for severity, error_type in _ECC_SEVERITIES.items()
+        for location, place in _ECC_LOCATIONS.items()
+    }
+    return {key: count for key, count in asked.items() if count is not None}

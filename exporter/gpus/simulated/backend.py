@@ -1,0 +1,123 @@
+"""The simulated node behind the backends' port."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from exporter.gpus import GpuError
+from exporter.gpus.simulated.meter import Meter
+from exporter.gpus.simulated.node import Node
+from exporter.gpus.simulated.profiles import PROFILES
+from exporter.gpus.simulated.reader import SimulatedReader
+from exporter.gpus.simulated.scenario import load_scenario
+from exporter.model.claims import Claims
+from exporter.model.devices import Driver
+from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
+
+
+class SimulatedBackend:
+    """A node of eight GPUs on which a scenario plays, seen as the NVIDIA driver would show it.
+
+    ``profile`` is one of PROFILES, ``scenario`` a name of those packaged or a file. The scenario's
+    clock runs ``speed`` times as fast as ``clock`` (monotonic, seconds); physics does not, so that
+    rates stay true. ``wall`` gives Unix seconds, for the times of XIDs. The same seed gives the
+    same node. Raises :class:`ScenarioError` when the scenario can't be used.
+    """
+
+    name = "simulated"
+
+    def __init__(
+        self,
+        *,
+        profile: str = "h100",
+        scenario: str | Path = "default",
+        seed: int = 0,
+        speed: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.profile = PROFILES[profile]
+        self.node = Node(self.profile, load_scenario(scenario, self.profile), seed)
+        self.speed = speed
+        self._clock = clock
+        self._wall = wall
+        self._start = clock()
+        self._meters = [
+            Meter(self.node, index, speed, seed) for index in range(self.profile.gpu_count)
+        ]
+        self._session: threading.Event | None = None
+        """Set when the session is closed."""
+        self._told = -1.0
+
+    def open(self) -> Driver:
+        now = self.scenario_seconds
+        self._require_driver()
+        self._session = threading.Event()
+        # The driver keeps no events for those who register later.
+        self._told = now or self._told
+        return Driver("nvidia", self.node.driver_version(now), self.profile.cuda_version)
+
+    def readers(self) -> Sequence[SimulatedReader]:
+        session = self._require_session()
+        now = self.seconds
+        return [
+            SimulatedReader(meter, lambda: self.seconds, session)
+            for meter in self._meters
+            if "gpu_lost" not in meter.segment(now).active
+        ]
+
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        session = self._require_session()
+        events = self._events()
+        if not events:
+            due = (self.node.next_change(self._told) - self.scenario_seconds) / self.speed
+            session.wait(max(0.0, min(due, timeout_seconds)))
+            events = [] if session.is_set() else self._events()
+        return events
+
+    def close(self) -> None:
+        if self._session:
+            self._session.set()
+        self._session = None
+
+    def claims(self) -> Claims:
+        """Return what the kubelet of this node would answer now."""
+        return self.node.claims(self.scenario_seconds)
+
+    @property
+    def kubelet_down(self) -> bool:
+        return self.node.active("kubelet_down", self.scenario_seconds) is not None
+
+    @property
+    def seconds(self) -> float:
+        """Real time since the start."""
+        return self._clock() - self._start
+
+    @property
+    def scenario_seconds(self) -> float:
+        return self.seconds * self.speed
+
+    def _events(self) -> list[Event]:
+        now = self.scenario_seconds
+        if self.node.active("driver_unloaded", now):
+            raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
+        happened = self.node.happenings(self._told, now)
+        self._told = now
+        wall = self._wall()
+        return [
+            GpuChanged(h.gpu.uuid)
+            if h.xid is None
+            else XidEvent(h.gpu.uuid, wall - (now - h.at) / self.speed, h.xid)
+            for h in happened
+        ]
+
+    def _require_driver(self) -> None:
+        if self.node.active("driver_unloaded", self.scenario_seconds):
+            raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
+
+    def _require_session(self) -> threading.Event:
+        self._require_driver()
+        if self._session is None:
+            raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not open")
+        return self._session

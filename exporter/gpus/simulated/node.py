@@ -1,0 +1,164 @@
+"""The world: what is on each GPU, and what is wrong with it, at a moment of the scenario.
+
+Everything here is a pure function of scenario time, worked out from a :class:`Placement`.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exporter.gpus.simulated.placement import Era, Placement, Seat, Tenant, place
+from exporter.gpus.simulated.profiles import Profile
+from exporter.gpus.simulated.scenario import FOREVER, Fault, Scenario
+from exporter.model.claims import Claims
+from exporter.model.devices import Gpu
+
+FALLEN_OFF_THE_BUS = 79
+"""The XID that a lost GPU leaves behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A time in which nothing comes or goes on a GPU."""
+
+    start: float
+    gpu: Gpu
+    tenants: tuple[Tenant, ...]
+    seats: tuple[Seat, ...]
+    faults: tuple[Fault, ...]
+    active: frozenset[str]
+    """Kinds of ``faults``."""
+
+    @property
+    def reachable(self) -> bool:
+        return not self.active & {"gpu_lost", "driver_unloaded"}
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that the driver tells about: an XID, or (``None``) a new MIG layout."""
+
+    at: float
+    gpu: Gpu
+    xid: int | None
+
+
+class Node:
+    """A node of ``profile`` on which ``scenario`` plays.
+
+    Raises :class:`ScenarioError` when the scenario does not fit the node.
+    """
+
+    def __init__(self, profile: Profile, scenario: Scenario, seed: int) -> None:
+        self.profile = profile
+        self._repeat = scenario.repeat
+        self._faults = scenario.faults
+        self._placement = place(profile, scenario, seed)
+        self.tenant_count = sum(map(len, self._placement.tenants))
+        self._segments = tuple(
+            tuple(_segments(index, self._placement, scenario)) for index in range(profile.gpu_count)
+        )
+        self._starts = tuple(tuple(s.start for s in row) for row in self._segments)
+        self._happenings = tuple(sorted(self._tell(), key=lambda h: h.at))
+
+    def cycle(self, time: float) -> tuple[int, float]:
+        """Return how often the scenario has started over, and the time in the current run."""
+        if self._repeat == FOREVER:
+            return 0, time
+        runs = int(time // self._repeat)
+        return runs, time - runs * self._repeat
+
+    def segment(self, index: int, phase: float) -> Segment:
+        """Return what is on GPU ``index`` at ``phase`` of the scenario's run."""
+        return self._segments[index][bisect_right(self._starts[index], phase) - 1]
+
+    def shared_by_mps(self, index: int) -> bool:
+        return index in self._placement.mps
+
+    def active(self, kind: str, time: float) -> Fault | None:
+        """Return the node-wide fault of ``kind`` that is active."""
+        _, phase = self.cycle(time)
+        return next((f for f in self._faults if f.kind == kind and f.at <= phase < f.end), None)
+
+    def driver_version(self, time: float) -> str:
+        """Return the driver's version: that of the last reload that brought a new one."""
+        _, phase = self.cycle(time)
+        reloads = [f for f in self._faults if f.version and f.end <= phase]
+        last = max(reloads, key=lambda fault: fault.end, default=None)
+        return last.version if last else self.profile.driver_version
+
+    def counted(self, index: int, kind: str, time: float) -> Iterator[tuple[Fault, int]]:
+        """Yield the counting faults of ``kind`` on a GPU with what they have counted so far."""
+        runs, phase = self.cycle(time)
+        for fault in self._faults:
+            if fault.gpu == index and fault.kind == kind:
+                yield fault, fault.count * (runs + (fault.at <= phase))
+
+    def happenings(self, after: float, until: float) -> list[Happening]:
+        """Return what happened in ``(after, until]`` while the driver was there, oldest first."""
+        found = []
+        for run in range(max(0, self.cycle(max(after, 0))[0] - 1), self.cycle(until)[0] + 1):
+            shift = run * self._repeat if run else 0.0
+            for happening in self._happenings:
+                at = happening.at + shift
+                if after < at <= until and not self.active("driver_unloaded", at):
+                    found.append(Happening(at, happening.gpu, happening.xid))
+        return found
+
+    def next_change(self, after: float) -> float:
+        """Return when the driver next has something to tell, or goes away; maybe infinity."""
+        runs, _ = self.cycle(after)
+        times = [h.at for h in self._happenings]
+        times += [f.at for f in self._faults if f.kind == "driver_unloaded"]
+        shifts = (
+            (0.0,) if self._repeat == FOREVER else (runs * self._repeat, (runs + 1) * self._repeat)
+        )
+        return min((t + s for t in times for s in shifts if t + s > after), default=math.inf)
+
+    def claims(self, time: float) -> Claims:
+        """Return what the kubelet knows: who holds which device id, and which ids are healthy."""
+        _, phase = self.cycle(time)
+        segments = [self.segment(i, phase) for i in range(self.profile.gpu_count)]
+        allocatable: dict[str, tuple[str, ...]] = {}
+        for segment in segments:
+            if "gpu_lost" not in segment.active:
+                for seat in segment.seats:
+                    allocatable[seat.resource] = allocatable.get(seat.resource, ()) + seat.ids
+        return Claims(
+            held=tuple(c for s in segments for tenant in s.tenants for c in tenant.claims),
+            allocatable=allocatable,
+        )
+
+    def _tell(self) -> Iterator[Happening]:
+        for fault in self._faults:
+            if fault.gpu is None:
+                continue
+            gpu = self.segment(fault.gpu, fault.at).gpu
+            match fault.kind:
+                case "xid":
+                    yield Happening(fault.at, gpu, fault.code)
+                case "gpu_lost":
+                    yield Happening(fault.at, gpu, FALLEN_OFF_THE_BUS)
+                case "mig_reconfigure":
+                    yield Happening(fault.at, gpu, None)
+                    if fault.end < FOREVER:
+                        yield Happening(fault.end, gpu, None)
+
+
+def _segments(index: int, placement: Placement, scenario: Scenario) -> Iterator[Segment]:
+    faults = [f for f in scenario.faults if f.gpu in {index, None} and f.end > f.at]
+    spans: tuple[Era | Tenant, ...] = (*placement.eras[index], *placement.tenants[index])
+    bounds = {s.start for s in spans} | {s.end for s in spans}
+    bounds |= {f.at for f in faults} | {f.end for f in faults}
+    for start in sorted(bounds - {FOREVER, scenario.repeat}):
+        gpu = next(e.gpu for e in placement.eras[index] if e.start <= start < e.end)
+        now = tuple(f for f in faults if f.at <= start < f.end)
+        yield Segment(
+            start=start,
+            gpu=gpu,
+            tenants=tuple(t for t in placement.tenants[index] if t.start <= start < t.end),
+            seats=tuple(s for s in placement.seats[index] if s.era.start <= start < s.era.end),
+            faults=now,
+            active=frozenset(f.kind for f in now),
+        )

@@ -1,0 +1,324 @@
+"""Scenario files: what happens on the simulated node, and when.
+
+A scenario is YAML. Times are seconds or ``90s``, ``5m``, ``1h30m`` on the scenario's own clock,
+which starts at 0 with the program and runs ``speed`` times as fast as real time::
+
+    description: What it shows.
+    repeat: 10m                # start over after this time; without it, the end state stays
+
+    gpus:                      # how devices are set up, where not as the profile has them
+      - gpu: 3                 # an index, a list of them, or `all`
+        sharing: time_sliced   # or mps; of the whole GPU, or of each of its slices
+        replicas: 4
+        renamed: true          # advertise as nvidia.com/gpu.shared
+      - gpu: 5
+        slices: [3g, 2g, 1g]   # MIG layout; 1c.3g are compute instances in one shared instance
+
+    pods:
+      - pod: llm-train
+        namespace: research    # default: default
+        container: main        # default: main
+        gpu: [0, 1]            # holds all of them
+        slice: 0               # the n-th slice of a GPU with MIG on
+        shares: 1              # replicas held of a shared device
+        spread: each           # many pods instead: one for each device, or this many, in turn
+        start: 0
+        end: 9m                # or `duration`; without: to the end of the scenario
+        resource: nvidia.com/gpu   # default: what the device plugin would call it
+        workload: training     # or {kind: training, memory: 0.7, utilization: 0.9, period: 60s}
+
+    faults:
+      - fault: xid             # see FAULTS for all kinds and their parameters
+        gpu: 1
+        at: 2m
+        code: 31
+      - {fault: gpu_lost, gpu: 7, at: 6m, for: 60s}   # without `for`: it stays
+
+Each entry may say ``profiles: [t4, h100]``; elsewhere it is left out. Workloads and their
+parameters are those of :mod:`exporter.gpus.simulated.workloads`; ``backoff`` restarts a ``leak``.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from exporter.gpus.simulated.document import Entry, ScenarioError, Value, parse
+from exporter.gpus.simulated.profiles import PROFILES, Profile
+from exporter.gpus.simulated.workloads import DEFAULTS, Workload, WorkloadKind
+from exporter.model.claims import Container, Sharing
+
+E = TypeVar("E")
+
+FOREVER = math.inf
+
+FAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "xid": ("gpu", "code"),
+        "ecc_corrected": ("gpu", "count", "location"),
+        "ecc_uncorrected": ("gpu", "count", "location"),
+        "row_remap": ("gpu", "count", "cause", "for"),
+        "row_remap_failed": ("gpu", "for"),
+        "nvlink_errors": ("gpu", "count", "error"),
+        "recovery_action": ("gpu", "action", "for"),
+        "thermal": ("gpu", "for"),
+        "power_brake": ("gpu", "for"),
+        "pcie_degraded": ("gpu", "for"),
+        "gpu_lost": ("gpu", "for"),
+        "gpu_hung": ("gpu", "for"),
+        "mig_reconfigure": ("gpu", "slices", "for"),
+        "driver_unloaded": ("version", "for"),
+        "kubelet_down": ("for",),
+    }
+)
+"""What can go wrong, and what each takes besides ``at``.
+
+``row_remap`` counts remapped rows at once and is pending for its time; ``driver_unloaded`` may come
+back as another ``version``; ``gpu_lost`` brings XID 79 with it. What has ``for`` lasts.
+"""
+
+
+NVLINK_ERRORS = ("replay", "recovery", "crc_flit", "crc_data")
+RECOVERY_ACTIONS = ("reset", "reboot_node", "drain_p2p", "drain_and_reset")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    gpus: tuple[int, ...]
+    place: Value
+    slices: tuple[str, ...] | None = None
+    sharing: Sharing | None = None
+    replicas: int = 1
+    renamed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    container: Container
+    gpus: tuple[int, ...]
+    start: float
+    end: float
+    workload: Workload
+    place: Value
+    slice: int | None = None
+    shares: int = 1
+    spread: int | Literal["each"] | None = None
+    resource: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    kind: str
+    at: float
+    end: float
+    """When it is over; the same as ``at`` for what only happens."""
+    place: Value
+    gpu: int | None = None
+    code: int = 0
+    count: int = 1
+    location: str = "dram"
+    cause: str = "uncorrectable"
+    error: str = "replay"
+    action: str = "none"
+    slices: tuple[str, ...] = ()
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    repeat: float
+    setups: tuple[Setup, ...]
+    pods: tuple[Pod, ...]
+    faults: tuple[Fault, ...]
+
+
+def scenario_names() -> tuple[str, ...]:
+    """Return the names of the scenarios that come with the program."""
+    return tuple(
+        sorted(
+            Path(entry.name).stem for entry in _packaged().iterdir() if entry.name.endswith(".yaml")
+        )
+    )
+
+
+def load_scenario(source: str | Path, profile: Profile) -> Scenario:
+    """Read a scenario by its name, or from a file, for a node of ``profile``.
+
+    Raises :class:`ScenarioError` with one line that says where and what, when it can't be read or
+    means nothing.
+    """
+    if isinstance(source, str) and source in scenario_names():
+        path = f"{source}.yaml"
+        text = _packaged().joinpath(path).read_text("utf-8")
+    else:
+        path = str(source)
+        try:
+            text = Path(source).read_text("utf-8")
+        except OSError as error:
+            names = ", ".join(scenario_names())
+            message = f"{path}: {error.strerror}; scenarios by name are {names}"
+            raise ScenarioError(message) from None
+        except UnicodeDecodeError:
+            raise ScenarioError(f"{path}: not UTF-8 text") from None
+    return _Reader(profile).scenario(parse(path, text))
+
+
+def _packaged() -> Traversable:
+    return resources.files(__package__).joinpath("scenarios")
+
+
+class _Reader:
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._repeat = FOREVER
+        # How each parameter of a fault is read, and its default; None: it has to be given.
+        self._parameters: Mapping[str, tuple[Callable[[Value], Any], Any]] = {
+            "gpu": (self._gpu, None),
+            "code": (Value.count, None),
+            "action": (lambda value: value.one_of(RECOVERY_ACTIONS), None),
+            "slices": (_texts, None),
+            "count": (Value.count, 1),
+            "location": (lambda value: value.one_of(("dram", "sram")), "dram"),
+            "cause": (
+                lambda value: value.one_of(("correctable", "uncorrectable")),
+                "uncorrectable",
+            ),
+            "error": (lambda value: value.one_of(NVLINK_ERRORS), "replay"),
+            "version": (Value.text, ""),
+        }
+
+    def scenario(self, root: Entry) -> Scenario:
+        root.get("description", Value.text, "")
+        self._repeat = root.get("repeat", Value.seconds, FOREVER)
+        if self._repeat == 0:
+            raise root.at("repeat").error("repeat: has to be more than 0")
+        setups = root.get("gpus", lambda value: self._entries(value, self._setup), ())
+        pods = root.get("pods", lambda value: self._entries(value, self._pod), ())
+        faults = root.get("faults", lambda value: self._entries(value, self._fault), ())
+        root.finish()
+        return Scenario(self._repeat, setups, pods, faults)
+
+    def _entries(self, value: Value, read: Callable[[Entry], E]) -> tuple[E, ...]:
+        entries = []
+        for item in value.items():
+            entry = item.entry()
+            profiles = entry.get("profiles", _names, tuple(PROFILES))
+            # Read before it is left out, so that a mistake is found on any profile.
+            made = read(entry)
+            entry.finish()
+            if self._profile.name in profiles:
+                entries.append(made)
+        return tuple(entries)
+
+    def _setup(self, entry: Entry) -> Setup:
+        gpus = entry.take("gpu", self._gpus)
+        slices = entry.get("slices", _texts, None)
+        sharing = entry.get("sharing", lambda v: Sharing(v.one_of(("time_sliced", "mps"))), None)
+        if not sharing and (entry.has("replicas") or entry.has("renamed")):
+            raise entry.error("'replicas' and 'renamed' need 'sharing'")
+        return Setup(
+            gpus=gpus,
+            place=entry,
+            slices=slices,
+            sharing=sharing,
+            replicas=entry.take("replicas", Value.count) if sharing else 1,
+            renamed=entry.get("renamed", Value.boolean, default=False),
+        )
+
+    def _pod(self, entry: Entry) -> Pod:
+        start = entry.get("start", Value.seconds, 0.0)
+        end = entry.get("end", Value.seconds, self._repeat)
+        duration = entry.get("duration", Value.seconds, None)
+        if duration is not None:
+            if entry.has("end"):
+                raise entry.at("duration").error("give 'end' or 'duration', not both")
+            end = start + duration
+        self._check_times(entry, start, end)
+        workload = entry.take("workload", _workload)
+        if workload.kind is WorkloadKind.LEAK and workload.backoff is None:
+            end = min(end, start + workload.period)
+        return Pod(
+            container=Container(
+                namespace=entry.get("namespace", Value.text, "default"),
+                pod=entry.take("pod", Value.text),
+                name=entry.get("container", Value.text, "main"),
+            ),
+            gpus=entry.take("gpu", self._gpus),
+            start=start,
+            end=end,
+            workload=workload,
+            place=entry,
+            slice=entry.get("slice", Value.index, None),
+            shares=entry.get("shares", Value.count, 1),
+            spread=entry.get("spread", _spread, None),
+            resource=entry.get("resource", Value.text, None),
+        )
+
+    def _fault(self, entry: Entry) -> Fault:
+        kind = entry.take("fault", lambda value: value.one_of(tuple(FAULTS)))
+        at = entry.take("at", Value.seconds)
+        end = at
+        if "for" in FAULTS[kind]:
+            end = entry.get("for", lambda value: at + value.seconds(), self._repeat)
+        self._check_times(entry, at, max(end, math.nextafter(at, FOREVER)))
+        fault = Fault(kind, at, end, entry)
+        given = {
+            name: entry.take(name, read) if default is None else entry.get(name, read, default)
+            for name, (read, default) in self._parameters.items()
+            if name in FAULTS[kind]
+        }
+        return replace(fault, **given)
+
+    def _gpu(self, value: Value) -> int:
+        index = value.index()
+        if index >= self._profile.gpu_count:
+            raise value.error(f"there is no GPU {index}, only 0 to {self._profile.gpu_count - 1}")
+        return index
+
+    def _gpus(self, value: Value) -> tuple[int, ...]:
+        if value.is_text("all"):
+            return tuple(range(self._profile.gpu_count))
+        return tuple(self._gpu(item) for item in value.item_or_items())
+
+    def _check_times(self, entry: Entry, start: float, end: float) -> None:
+        if end <= start:
+            raise entry.error("ends before it starts")
+        if self._repeat < FOREVER and (end > self._repeat or start >= self._repeat):
+            raise entry.error(f"goes on after the scenario repeats, at {self._repeat:g}s")
+
+
+def _workload(value: Value) -> Workload:
+    kinds = tuple(WorkloadKind)
+    if not value.is_mapping:
+        return DEFAULTS[WorkloadKind(value.one_of(kinds))]
+    entry = value.entry()
+    base = DEFAULTS[entry.take("kind", lambda v: WorkloadKind(v.one_of(kinds)))]
+    workload = Workload(
+        base.kind,
+        memory=entry.get("memory", Value.ratio, base.memory),
+        utilization=entry.get("utilization", Value.ratio, base.utilization),
+        period=entry.get("period", Value.seconds, base.period),
+        backoff=entry.get("backoff", Value.seconds, base.backoff),
+    )
+    entry.finish()
+    if workload.period == 0:
+        raise entry.at("period").error("period: has to be more than 0")
+    if workload.backoff is not None and base.kind is not WorkloadKind.LEAK:
+        raise entry.at("backoff").error("only a leak is restarted")
+    return workload
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return tuple(item.one_of(tuple(PROFILES)) for item in value.item_or_items())
+
+
+def _texts(value: Value) -> tuple[str, ...]:
+    return tuple(item.text() for item in value.items())
+
+
+def _spread(value: Value) -> int | Literal["each"]:
+    return "each" if value.is_text("each") else value.count()

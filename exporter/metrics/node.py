@@ -1,0 +1,144 @@
+"""Families of the node, and of the exporter's own health: told whatever else fails."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator
+
+from exporter import __version__
+from exporter.metrics.family import Family, Point
+from exporter.metrics.gpu import gpu_labels
+from exporter.model.snapshot import GpuState, Snapshot
+
+
+def _allocatable(snapshot: Snapshot) -> Iterator[Point]:
+    for resource, count in snapshot.allocatable.items():
+        yield (resource,), count
+
+
+def _allocated(snapshot: Snapshot) -> Iterator[Point]:
+    for resource in {**snapshot.allocatable, **snapshot.allocated}:
+        yield (resource,), snapshot.allocated.get(resource, 0)
+
+
+def _unresolved(snapshot: Snapshot) -> Iterator[Point]:
+    for reason, count in snapshot.unresolved.items():
+        yield (reason,), count
+
+
+def _build_info(snapshot: Snapshot) -> Iterator[Point]:
+    yield (__version__, platform.python_version(), snapshot.backend), 1
+
+
+def _gpus(snapshot: Snapshot) -> Iterator[Point]:
+    counts = Counter(sample.state for sample in snapshot.gpus)
+    for state in GpuState:
+        yield (state,), counts[state]
+
+
+def _gpu_state(snapshot: Snapshot) -> Iterator[Point]:
+    for sample in snapshot.gpus:
+        for state in GpuState:
+            yield (*gpu_labels(sample.gpu), state), state is sample.state
+
+
+def _source_up(snapshot: Snapshot) -> Iterator[Point]:
+    for source in snapshot.sources:
+        yield (source.name,), source.up
+
+
+def _source_duration(snapshot: Snapshot) -> Iterator[Point]:
+    for source in snapshot.sources:
+        if source.duration_seconds is not None:
+            yield (source.name,), source.duration_seconds
+
+
+def _source_failures(snapshot: Snapshot) -> Iterator[Point]:
+    for source in snapshot.sources:
+        for reason, count in source.failures.items():
+            yield (source.name, reason), count
+
+
+def _last_sample(snapshot: Snapshot) -> Iterator[Point]:
+    for sample in snapshot.gpus:
+        if sample.last_sample_timestamp is not None:
+            yield gpu_labels(sample.gpu), sample.last_sample_timestamp
+
+
+def _read_failures(snapshot: Snapshot) -> Iterator[Point]:
+    for sample in snapshot.gpus:
+        for reason, count in sample.read_failures.items():
+            yield (*gpu_labels(sample.gpu), reason), count
+
+
+NODE = (
+    Family(
+        "gpu_allocatable_devices",
+        "Device-plugin devices that the kubelet can give to pods; a shared device counts once per"
+        " share.",
+        ("resource",),
+        _allocatable,
+    ),
+    Family(
+        "gpu_allocated_devices",
+        "Device-plugin devices that containers hold.",
+        ("resource",),
+        _allocated,
+    ),
+    Family(
+        "gpu_unresolved_claims",
+        "Claims of containers that match no device the exporter sees, by reason.",
+        ("reason",),
+        _unresolved,
+    ),
+)
+
+EXPORTER = (
+    Family(
+        "gpu_exporter_build_info",
+        "The exporter's version, its Python, and the backend that it reads; the value is 1.",
+        ("version", "python_version", "backend"),
+        _build_info,
+    ),
+    Family(
+        "gpu_exporter_gpus",
+        "Known GPUs by state: ok; lost: fallen off the bus; hung: a read does not return; failed.",
+        ("state",),
+        _gpus,
+    ),
+    Family(
+        "gpu_exporter_gpu_state",
+        "State of each known GPU: 1 for the state that it is in, else 0.",
+        ("uuid", "gpu", "state"),
+        _gpu_state,
+    ),
+    Family(
+        "gpu_exporter_source_up",
+        "Whether a source answers (1) or not (0): the driver by its backend's name, the kubelet.",
+        ("source",),
+        _source_up,
+    ),
+    Family(
+        "gpu_exporter_source_duration_seconds",
+        "What the source's last read took; of the GPUs' full readings, the longest.",
+        ("source",),
+        _source_duration,
+    ),
+    Family(
+        "gpu_exporter_source_failures_total",
+        "Failed attempts to read a source, by reason.",
+        ("source", "reason"),
+        _source_failures,
+    ),
+    Family(
+        "gpu_exporter_last_sample_timestamp_seconds",
+        "When the GPU was last read, in Unix time.",
+        ("uuid", "gpu"),
+        _last_sample,
+    ),
+    Family(
+        "gpu_exporter_read_failures_total",
+        "Reads and fields of a GPU that failed, by reason. What is not supported is no failure.",
+        ("uuid", "gpu", "reason"),
+        _read_failures,
+    ),
+)

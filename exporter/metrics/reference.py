@@ -1,0 +1,30 @@
+"""``docs/metrics.md``, from the table."""
+
+from exporter.metrics.family import Family
+from exporter.metrics.table import SUBJECTS
+
+_HEAD = """\
+# Metrics
+
+Generated from the table in `exporter/metrics/` by `make update`; a test holds it to that.
+
+Every series also has the label `node` when the exporter knows its node's name. Values are in base
+units and ratios run from 0 to 1. A family, or a series of it, is absent when the hardware, the
+driver or the exporter's permissions do not give the value: never 0 instead, never the last good
+value. Whole GPUs, MIG slices and containers have families of their own, so that a sum over a family
+counts nothing twice. Beside these, the exporter serves prometheus_client's `process_*` about itself.
+"""
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    parts = [_HEAD]
+    for subject, families in SUBJECTS.items():
+        parts.append(f"\n## {subject}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+        parts.extend(_row(family) for family in families)
+    return "".join(parts)
+
+
+def _row(family: Family) -> str:
+    labels = ", ".join(f"`{label}`" for label in family.labels)
+    return f"| `{family.name}` | {family.kind} | {labels} | {family.help} |\n"

@@ -1,0 +1,123 @@
+"""Sums and peaks that stay true over gaps, resets and losses."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from exporter.model.readings import UtilizationSample
+
+# How far the driver's sample times may run ahead of ours before we call it a step of its clock.
+_CLOCK_SLACK_SECONDS = 1.0
+
+
+class Monotonic:
+    """A counter that never goes back, over a raw one that may start again from 0.
+
+    It begins at the first raw value, so that a restart of this program does not look like a reset.
+    """
+
+    __slots__ = ("_raw", "added", "total")
+
+    def __init__(self) -> None:
+        self._raw: float | None = None
+        self.total = 0.0
+        self.added = 0.0
+        """What the last update added; 0 for the first, whose past we did not see."""
+
+    def update(self, raw: float) -> float:
+        """Take the raw counter's value; return the total."""
+        if self._raw is None:
+            self.total = raw
+        else:
+            self.added = raw - self._raw if raw >= self._raw else raw
+            self.total += self.added
+        self._raw = raw
+        return self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """What a batch of utilisation samples amounts to."""
+
+    seconds: float
+    """Busy time since the last batch: exact to one sample period."""
+    mean_ratio: float
+    peak_ratio: float
+
+
+class BusyIntegral:
+    """Integrates utilisation samples over the driver's sample buffer.
+
+    Buffers of successive reads overlap, or, when reads are further apart than the buffer is deep,
+    leave a hole. Overlap counts once; a hole counts at the mean of the batch after it.
+    """
+
+    __slots__ = ("_read_at", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: float | None = None
+        self._read_at = 0.0
+
+    def interrupt(self) -> None:
+        """Forget where we were: nothing is known of the time until the next batch."""
+        self._seen = None
+
+    def add(self, samples: Sequence[UtilizationSample], now: float) -> Busy | None:
+        """Take a batch, oldest first, read at ``now`` (monotonic seconds).
+
+        ``None``: no sample is new. The first batch after a start or an interruption sets the
+        place to count from, and adds no busy seconds.
+        """
+        if samples and self._seen is not None and samples[-1].timestamp < self._seen:
+            self._seen = None  # the driver's clock was set back
+        seen = self._seen
+        fresh = [s for s in samples if seen is None or s.timestamp > seen]
+        if not fresh:
+            return None
+        newest, mean = fresh[-1].timestamp, fmean(s.ratio for s in fresh)
+        seconds = 0.0
+        if seen is not None:
+            elapsed = now - self._read_at
+            # More samples' time than passed here is a step of the driver's clock, not time.
+            stepped = newest - seen > elapsed + _CLOCK_SLACK_SECONDS
+            seconds = mean * elapsed if stepped else _integrate(seen, fresh, mean)
+        self._seen, self._read_at = newest, now
+        return Busy(seconds, mean, max(s.ratio for s in fresh))
+
+
+def _integrate(start: float, samples: Sequence[UtilizationSample], mean: float) -> float:
+    """Sum ratio times length from ``start`` to the last sample, each sample up to its timestamp."""
+    first = samples[0].timestamp - start
+    within = samples[-1].timestamp - samples[0].timestamp
+    seconds = sum(
+        sample.ratio * (sample.timestamp - before.timestamp) for before, sample in pairwise(samples)
+    )
+    if within and first > 1.5 * (period := within / (len(samples) - 1)):
+        return seconds + samples[0].ratio * period + mean * (first - period)
+    return seconds + samples[0].ratio * first
+
+
+class WindowPeak:
+    """The highest value of the last ``window`` seconds.
+
+    A window, and not "since the last scrape", because several Prometheus servers may scrape.
+    """
+
+    __slots__ = ("_falling", "_window")
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._falling: deque[tuple[float, float]] = deque()
+
+    def add(self, value: float, now: float) -> None:
+        # A value that is older and not higher can never be the peak again.
+        while self._falling and self._falling[-1][1] <= value:
+            self._falling.pop()
+        self._falling.append((now, value))
+
+    def value(self, now: float) -> float | None:
+        while self._falling and self._falling[0][0] <= now - self._window:
+            self._falling.popleft()
+        return self._falling[0][1] if self._falling else None

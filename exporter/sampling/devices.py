@@ -1,0 +1,63 @@
+"""Utilisation, busy time and peaks of one device: a whole GPU or a GPU instance."""
+
+from collections.abc import Sequence
+
+from exporter.model.readings import Memory, UtilizationSample
+from exporter.model.snapshot import DeviceTotals
+from exporter.sampling.counters import BusyIntegral, WindowPeak
+
+
+class DeviceTracker:
+    """Folds what full and fast readings tell of one device into its totals."""
+
+    def __init__(self, peak_window: float) -> None:
+        self._integral = BusyIntegral()
+        self._utilization: float | None = None
+        self._busy_seconds: float | None = None
+        self._utilization_peak = WindowPeak(peak_window)
+        self._memory_peak = WindowPeak(peak_window)
+
+    def memory(self, memory: Memory | None, now: float) -> None:
+        if memory is not None:
+            self._memory_peak.add(memory.used_bytes, now)
+
+    def samples(self, samples: Sequence[UtilizationSample], now: float) -> float | None:
+        """Take the driver's sample buffer; return the busy seconds added, ``None`` if unknown."""
+        busy = self._integral.add(samples, now)
+        if busy is None:
+            self.unknown()
+            return None
+        self._utilization_peak.add(busy.peak_ratio, now)
+        return self._add(busy.seconds, busy.mean_ratio)
+
+    def mean(self, ratio: float, seconds: float, now: float) -> float:
+        """Take a mean over an interval, where there is no sample buffer; return what it added."""
+        self._utilization_peak.add(ratio, now)
+        return self._add(ratio * seconds, ratio)
+
+    def unknown(self) -> None:
+        """Note that the last interval's utilisation is not known."""
+        self._utilization = None
+
+    def interrupt(self) -> None:
+        """Note that the device was away: the time until its next reading counts for nothing."""
+        self._integral.interrupt()
+        self.unknown()
+
+    @property
+    def utilization(self) -> float | None:
+        return self._utilization
+
+    def totals(self, now: float) -> DeviceTotals:
+        memory_peak = self._memory_peak.value(now)
+        return DeviceTotals(
+            utilization_ratio=self._utilization,
+            utilization_peak_ratio=self._utilization_peak.value(now),
+            busy_seconds=self._busy_seconds,
+            memory_used_peak_bytes=None if memory_peak is None else int(memory_peak),
+        )
+
+    def _add(self, seconds: float, ratio: float) -> float:
+        self._utilization = ratio
+        self._busy_seconds = (self._busy_seconds or 0.0) + seconds
+        return seconds

@@ -1,0 +1,134 @@
+"""The plain page on ``/``: for a person who wants to know what answers here."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from exporter import __version__
+from exporter.model.snapshot import ContainerSample, GpuSample, Snapshot
+from exporter.web.readiness import Check, checks
+
+_STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
+td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.note { padding: .6rem 1rem; border-left: 4px solid #c77700; background: #c7770018; }
+.bad { color: #c0392b; font-weight: 600; }
+code { font-size: .9em; }
+"""
+
+
+def render_page(snapshot: Snapshot) -> str:
+    """Return the page as HTML. Names come from pods and drivers: all of them are escaped."""
+    driver = snapshot.driver
+    about = f"version {__version__}, backend {snapshot.backend}"
+    if driver:
+        about += f", driver {driver.version}"
+        about += f", CUDA {driver.cuda_version}" if driver.cuda_version else ""
+    simulated = (
+        '<p class="note">These GPUs are simulated: no number here is of real hardware.</p>'
+        if snapshot.backend == "simulated"
+        else ""
+    )
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>kube-gpu-exporter</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<h1>kube-gpu-exporter</h1>
+<p>{escape(about)}</p>
+{simulated}
+<p><a href="/metrics">/metrics</a> · <a href="/healthz">/healthz</a> ·
+<a href="/readyz">/readyz</a></p>
+{_problems(checks(snapshot))}
+<h2>GPUs</h2>
+{_table(("GPU", "Model", "State", "Utilization", "Memory", "Power", "UUID"), _gpus(snapshot.gpus))}
+<h2>Containers on GPUs</h2>
+{
+        _table(
+            ("Namespace", "Pod", "Container", "GPU", "Held", "Utilization", "Memory"),
+            _containers(snapshot.containers),
+        )
+    }
+</body></html>
+"""
+
+
+def _problems(found: Iterable[Check]) -> str:
+    bad = [check for check in found if not check.ok]
+    if not bad:
+        return ""
+    items = "".join(
+        f'<li><span class="bad">{escape(check.name)}</span>: {escape(check.reason)}</li>'
+        for check in bad
+    )
+    return f"<h2>Not well</h2><ul>{items}</ul>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    if not body:
+        return "<p>None.</p>"
+    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
+
+
+def _gpus(samples: Iterable[GpuSample]) -> Iterable[Sequence[str]]:
+    for sample in samples:
+        gpu, data = sample.gpu, sample.data
+        yield (
+            str(gpu.index),
+            gpu.model,
+            sample.state,
+            _percent(data.device.utilization_ratio if data else None),
+            _memory(
+                data.fast.memory.used_bytes if data and data.fast.memory else None,
+                data.fast.memory.total_bytes if data and data.fast.memory else None,
+            ),
+            f"{data.full.power_draw_watts:.0f} W" if data and data.full.power_draw_watts else "-",
+            gpu.uuid,
+        )
+        for part in gpu.slices:
+            totals = data.slices.get(part.gpu_instance) if data else None
+            memory = data.fast.instance_memory.get(part.gpu_instance) if data else None
+            yield (
+                f"{gpu.index} / {part.gpu_instance}",
+                part.profile,
+                "",
+                _percent(totals.utilization_ratio if totals else None),
+                _memory(
+                    memory.used_bytes if memory else None, memory.total_bytes if memory else None
+                ),
+                "",
+                part.uuid,
+            )
+
+
+def _containers(samples: Iterable[ContainerSample]) -> Iterable[Sequence[str]]:
+    for sample in samples:
+        if sample.ended:
+            continue
+        allocation = sample.allocation
+        device = f"GPU {allocation.gpu.index}"
+        if allocation.slice:
+            device += f", slice {allocation.slice.profile}"
+        yield (
+            allocation.container.namespace,
+            allocation.container.pod,
+            allocation.container.name,
+            device,
+            allocation.sharing,
+            _percent(sample.utilization_ratio),
+            _memory(sample.memory_used_bytes, sample.memory_limit_bytes),
+        )
+
+
+def _percent(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.0%}"
+
+
+def _memory(used: int | None, total: int | None) -> str:
+    if used is None or total is None:
+        return "-"
+    return f"{used / 2**30:.1f} of {total / 2**30:.1f} GiB"

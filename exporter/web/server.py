@@ -1,0 +1,102 @@
+"""The HTTP server. Serves what has been sampled; never touches hardware."""
+
+import dataclasses
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+from aiohttp import hdrs, web
+
+from exporter.metrics.exposition import Exposition
+from exporter.model.snapshot import Snapshot
+from exporter.web.page import render_page
+from exporter.web.readiness import checks, ready
+
+
+class Handlers:
+    """One method per path."""
+
+    def __init__(
+        self,
+        exposition: Exposition,
+        *,
+        snapshot: Callable[[], Snapshot],
+        seconds_since_step: Callable[[], float],
+        stalled_after: float,
+    ) -> None:
+        self._exposition = exposition
+        self._snapshot = snapshot
+        self._seconds_since_step = seconds_since_step
+        self._stalled_after = stalled_after
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Text or OpenMetrics by ``Accept``, gzipped when the client takes it."""
+        zipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        body, content_type = self._exposition.render(
+            ",".join(request.headers.getall(hdrs.ACCEPT, [])),
+            zipped=zipped,
+            names=request.query.getall("name[]", []),
+        )
+        headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
+        if zipped:
+            headers[hdrs.CONTENT_ENCODING] = "gzip"
+        return web.Response(body=body, headers=headers)
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """Liveness: whether the sampling loop goes round. Not whether the GPUs are well."""
+        del request
+        since = self._seconds_since_step()
+        alive = since < self._stalled_after
+        return web.json_response(
+            {"alive": alive, "seconds_since_step": round(since, 3)}, status=200 if alive else 503
+        )
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """Readiness: whether anything can be collected, with the reasons when not."""
+        del request
+        found = checks(self._snapshot())
+        is_ready = ready(found)
+        return web.json_response(
+            {"ready": is_ready, "checks": [dataclasses.asdict(check) for check in found]},
+            status=200 if is_ready else 503,
+        )
+
+    async def index(self, request: web.Request) -> web.Response:
+        """Tell a person what this is and what it sees."""
+        del request
+        return web.Response(text=render_page(self._snapshot()), content_type="text/html")
+
+
+def make_app(handlers: Handlers) -> web.Application:
+    app = web.Application()
+    app.router.add_get("/", handlers.index)
+    app.router.add_get("/metrics", handlers.metrics)
+    app.router.add_get("/healthz", handlers.healthz)
+    app.router.add_get("/readyz", handlers.readyz)
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port. An empty host is every address, IPv4 and IPv6; port 0 takes a free one.
+
+    Raises :class:`OSError` when the address can't be had.
+    """
+    if not host and socket.has_dualstack_ipv6():
+        with suppress(OSError):  # IPv6 may be compiled in and switched off
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+@asynccontextmanager
+async def serving(app: web.Application, opened: socket.socket) -> AsyncIterator[str]:
+    """Serve, and yield a URL that works from this machine."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, opened).start()
+        host, port = opened.getsockname()[:2]
+        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+        yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    finally:
+        await runner.cleanup()

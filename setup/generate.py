@@ -1,0 +1,41 @@
+"""Write every generated file, or with ``--check`` say which are out of date and fail."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from exporter.config import reference as configuration
+from exporter.metrics import reference as metrics
+from setup import stubs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def generated() -> dict[Path, bytes]:
+    """Return each generated file's path and what it should hold."""
+    return {
+        ROOT / "docs/metrics.md": metrics.render().encode(),
+        ROOT / "docs/configuration.md": configuration.render().encode(),
+        **stubs.generate(),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = {
+        path: content
+        for path, content in generated().items()
+        if not path.exists() or path.read_bytes() != content
+    }
+    for path, content in stale.items():
+        sys.stdout.write(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}\n")
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

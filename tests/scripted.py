@@ -1,0 +1,218 @@
+"""A backend, a clock and workers that do exactly what a test says."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from exporter.gpus import GpuError
+from exporter.model.claims import Claims
+from exporter.model.devices import Driver, Gpu, Slice
+from exporter.model.readings import (
+    Event,
+    FastReading,
+    FullReading,
+    Memory,
+    SlowReading,
+    UtilizationSample,
+)
+from exporter.model.snapshot import SourceHealth
+from exporter.sampling.sampler import Sampler, Ticks
+
+T = TypeVar("T")
+GIB = 2**30
+
+
+class ManualClock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1_800_000_000.0 + self.now
+
+
+@dataclass
+class HeldWorker:
+    """Runs jobs at once, unless it is told to hold them: then they hang until released."""
+
+    hold: bool = False
+    stopped: bool = False
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+    def submit(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
+        def work() -> None:
+            try:
+                result: T | Exception = job()
+            except Exception as error:  # noqa: BLE001
+                result = error
+            done(result)
+
+        if self.hold:
+            self.waiting.append(work)
+        else:
+            work()
+
+    def release(self) -> None:
+        self.hold = False
+        waiting, self.waiting = self.waiting, []
+        for work in waiting:
+            work()
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def gpu(index: int, **fields: object) -> Gpu:
+    plain = Gpu(
+        uuid=f"GPU-{index:08d}-0000-0000-0000-000000000000",
+        index=index,
+        model="NVIDIA H100 80GB HBM3",
+        minor_number=index,
+        pci_bus_id=f"0000:{index + 1:02x}:00.0",
+    )
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def mig_slice(instance: int, sm_count: int, compute: int = 0, on: int = 0) -> Slice:
+    return Slice(
+        uuid=f"MIG-{instance}-{compute}",
+        gpu_uuid=gpu(on).uuid,
+        gpu_index=on,
+        gpu_instance=instance,
+        compute_instance=compute,
+        profile="1g.10gb",
+        sm_count=sm_count,
+    )
+
+
+MIG_GPU = gpu(0, mig_enabled=True, sm_count=100, slices=(mig_slice(1, 40), mig_slice(2, 20)))
+
+
+class ScriptedReader:
+    """A GPU that is busy at ``ratio``, with a sample buffer like the driver's: 5 a second, 14 s."""
+
+    def __init__(self, described: Gpu, clock: ManualClock) -> None:
+        self.gpu = described
+        self.ratio = 0.5
+        self.memory = Memory(80 * GIB, 10 * GIB, 70 * GIB, 0)
+        self.slow = SlowReading()
+        self.fast_extra: dict[str, object] = {}
+        self.full_extra: dict[str, object] = {}
+        self.error: Exception | None = None
+        self.reads: list[str] = []
+        self._clock = clock
+
+    def read_fast(self) -> FastReading:
+        self._read("fast")
+        return FastReading(memory=self.memory, **self.fast_extra)  # type: ignore[arg-type]
+
+    def read_full(self) -> FullReading:
+        self._read("full")
+        newest = int(self._clock.now * 5)
+        samples = tuple(
+            UtilizationSample(n / 5, self.ratio) for n in range(newest - 70, newest + 1)
+        )
+        fields: dict[str, object] = {"utilization": samples, **self.full_extra}
+        return FullReading(gpu=self.gpu, **fields)  # type: ignore[arg-type]
+
+    def read_slow(self) -> SlowReading:
+        self._read("slow")
+        return self.slow
+
+    def _read(self, kind: str) -> None:
+        self.reads.append(kind)
+        if self.error is not None:
+            raise self.error
+
+
+class ScriptedBackend:
+    name = "nvml"
+
+    def __init__(self, clock: ManualClock, count: int = 2) -> None:
+        self.gpus = [ScriptedReader(gpu(index), clock) for index in range(count)]
+        self.listed: Sequence[ScriptedReader] = self.gpus
+        self.open_error: GpuError | None = None
+        self.events: list[Event] = []
+        self.event_error: GpuError | None = None
+        self.opened = 0
+        self.closed = 0
+
+    def open(self) -> Driver:
+        if self.open_error is not None:
+            raise self.open_error
+        self.opened += 1
+        return Driver("nvidia", "580.159.04", "13.0")
+
+    def readers(self) -> Sequence[ScriptedReader]:
+        return self.listed
+
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        del timeout_seconds
+        if self.event_error is not None:
+            raise self.event_error
+        events, self.events = self.events, []
+        return events
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class ScriptedClaims:
+    """What the kubelet says, as the mapper hands it on."""
+
+    def __init__(self, claims: Claims | None = None) -> None:
+        self.current = claims
+
+    def claims(self, now: float) -> Claims | None:
+        del now
+        return self.current
+
+    def health(self) -> SourceHealth:
+        return SourceHealth("kubelet", up=self.current is not None, message="scripted")
+
+
+class Harness:
+    """A sampler over a scripted backend; ``run`` lets time pass, one fast tick a step."""
+
+    def __init__(
+        self,
+        count: int = 2,
+        claims: Claims | None = None,
+        open_error: GpuError | None = None,
+    ) -> None:
+        self.clock = ManualClock()
+        self.backend = ScriptedBackend(self.clock, count)
+        self.backend.open_error = open_error
+        self.claims = ScriptedClaims(claims or Claims())
+        self.workers: dict[str, HeldWorker] = {}
+        self.sampler = Sampler(
+            self.backend,
+            ticks=Ticks(),
+            workers=self._worker,
+            claims=self.claims,
+            clock=self.clock,
+            wall=self.clock.wall,
+        )
+        self.sampler.step()
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds)):
+            self.clock.now += 1.0
+            self.deliver_events()
+            self.sampler.step()
+
+    def deliver_events(self) -> None:
+        """Let one wait for events end. It asks for the next one, which is held again."""
+        worker = self.workers["events"]
+        waiting, worker.waiting = worker.waiting, []
+        for work in waiting:
+            work()
+
+    def _worker(self, name: str) -> HeldWorker:
+        worker = HeldWorker(hold=name == "events")
+        self.workers[name] = worker
+        return worker
