@@ -30,7 +30,7 @@ def mig_uuid(number: int) -> str:
 
 
 def h100(index: int = 0) -> FakeDevice:
-    """A busy H100 SXM with two processes, without MIG."""
+    """Describe a busy H100 SXM with two processes, without MIG."""
     answers: dict[Any, Any] = {
         "nvmlDeviceGetUUID": gpu_uuid(index),
         "nvmlDeviceGetIndex": index,
@@ -163,7 +163,7 @@ def mig_slice(
     used: int,
     compute_instance: int = 0,
 ) -> FakeDevice:
-    """A MIG device. Memory is in MiB and its GPU instance's, whichever slice is asked."""
+    """Describe a MIG device. Memory is in MiB and its GPU instance's, whichever slice is asked."""
     return FakeDevice(
         uuid=mig_uuid(number),
         answers={
@@ -173,7 +173,6 @@ def mig_slice(
             "nvmlDeviceGetComputeInstanceId": compute_instance,
             "nvmlDeviceGetAttributes_v2": {
                 "multiprocessorCount": sm_count,
-                "gpuInstanceSliceCount": int(profile.split("g.")[0].split(".")[-1]),
                 "memorySizeMB": total,
             },
             "nvmlDeviceGetMemoryInfo_v2": {
@@ -187,7 +186,7 @@ def mig_slice(
 
 
 def mig_slices() -> list[FakeDevice | None]:
-    """The captured layout, with a hole."""
+    """Describe the captured layout, with a hole."""
     return [
         mig_slice(1, "3g.40gb", gpu_instance=2, sm_count=60, total=40448, used=11091),
         mig_slice(2, "2g.20gb", gpu_instance=3, sm_count=32, total=20096, used=17),
@@ -205,7 +204,6 @@ _NOT_UNDER_MIG = (
     "nvmlDeviceGetDecoderUtilization",
     "nvmlDeviceGetJpgUtilization",
     "nvmlDeviceGetOfaUtilization",
-    "nvmlDeviceGetSamples",
     "nvmlDeviceGetNvLinkState",
     "nvmlDeviceGetRemappedRows",
     "nvmlDeviceGetRowRemapperHistogram",
@@ -213,12 +211,13 @@ _NOT_UNDER_MIG = (
 
 
 def h100_mig(index: int = 0) -> FakeDevice:
-    """The H100 divided by MIG, with the load of the capture on its largest slice."""
+    """Describe the H100 divided by MIG, with the load of the capture on its largest slice."""
     gpu = h100(index)
     for function in _NOT_UNDER_MIG:
         gpu.fail(function, NOT_SUPPORTED)
     gpu.fields.pop(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT)
     enable_mig(gpu, mig_slices())
+    gpu.samples = None
     gpu.processes = {
         "Compute": [process(21180, 2296, 2, 0), process(21198, 7484, 2, 0)],
         "Graphics": [],

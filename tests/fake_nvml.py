@@ -4,9 +4,11 @@ The double stands in for the loaded library, so that all of pynvml runs for real
 the ctypes arguments that C would get, and fill the structs that they point to.
 """
 
+# ruff: noqa: N802  functions are named like the ones in C
+# ruff: noqa: PLR0917  and get what those get
+
 import ctypes
 import itertools
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,10 +48,11 @@ class FakeDevice:
     answers: dict[Any, Any] = field(default_factory=dict)
     fields: dict[Any, Any] = field(default_factory=dict)
     """Field values by id, or by id and scope: a number, a (type, number) or a Failure."""
-    processes: dict[str, list[Mapping[str, int]]] = field(default_factory=dict)
+    processes: dict[str, list[dict[str, int]]] = field(default_factory=dict)
     """By the word in the function's name: Compute, Graphics, MPSCompute."""
-    samples: list[tuple[int, int]] = field(default_factory=list)
+    samples: list[tuple[int, int]] | None = None
     """Utilisation: (microseconds, percent)."""
+    sample_type: int = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
     mig: list["FakeDevice | None"] | None = None
     """MIG devices by index, with holes; ``None``: no MIG."""
     gpm: dict[int | None, dict[int, Any]] = field(default_factory=dict)
@@ -75,8 +78,8 @@ class FakeNvml:
         """By function: the code that it returns for every device."""
         self.lost: set[str] = set()
         """UUIDs of GPUs that have fallen off the bus."""
-        self.blocked: dict[tuple[str, str], threading.Event] = {}
-        """(function, UUID) of calls that return only once the event is set."""
+        self.blocked: dict[tuple[str, str], Callable[[], object]] = {}
+        """By (function, UUID): what a call waits for before it returns."""
         self.installed = True
         self.calls: list[str] = []
         self.loads = 0
@@ -116,20 +119,23 @@ class FakeNvml:
         self.calls.append(name)
         if name == "nvmlErrorString":
             return b"an error"
-        if name in self.errors:
-            return self.errors[name]
-        if not self.initialized and not name.startswith("nvmlInit"):
-            return int(pynvml.NVML_ERROR_UNINITIALIZED)
-        special: Callable[..., int | None] | None = getattr(self, "_" + name, None)
         try:
-            if special:
-                return special(*arguments) or 0
-            device = self._device(name, arguments[0])
-            if "RunningProcesses" in name:
-                return self._list_processes(device, name, *arguments[1:])
-            return _answer(device, name, arguments[1:])
+            return self._call(name, arguments)
         except _Failed as failed:
             return failed.code
+
+    def _call(self, name: str, arguments: tuple[Any, ...]) -> int:
+        if name in self.errors:
+            raise _Failed(self.errors[name])
+        if not self.initialized and not name.startswith("nvmlInit"):
+            raise _Failed(pynvml.NVML_ERROR_UNINITIALIZED)
+        special: Callable[..., int | None] | None = getattr(self, "_" + name, None)
+        if special:
+            return special(*arguments) or 0
+        device = self._device(name, arguments[0])
+        if "RunningProcesses" in name:
+            return self._list_processes(device, name, *arguments[1:])
+        return _answer(device, name, arguments[1:])
 
     def _device(self, name: str, handle: Any) -> FakeDevice:
         address = ctypes.cast(handle, ctypes.c_void_p).value
@@ -137,7 +143,7 @@ class FakeNvml:
             for device in (gpu, *(part for part in gpu.mig or () if part)):
                 if device.address == address:
                     if gate := self.blocked.get((name, gpu.uuid)):
-                        gate.wait()
+                        gate()
                     if gpu.uuid in self.lost:
                         raise _Failed(pynvml.NVML_ERROR_GPU_IS_LOST)
                     return device
@@ -145,32 +151,32 @@ class FakeNvml:
 
     # The functions that are more than an answer looked up.
 
-    def _nvmlInitWithFlags(self, flags: int) -> None:  # noqa: N802
+    def _nvmlInitWithFlags(self, flags: int) -> None:
         self.initialized = True
 
-    def _nvmlShutdown(self) -> None:  # noqa: N802
+    def _nvmlShutdown(self) -> None:
         self.initialized = False
         self.registered.clear()
 
-    def _nvmlSystemGetDriverVersion(self, buffer: Any, size: Any) -> None:  # noqa: N802
+    def _nvmlSystemGetDriverVersion(self, buffer: Any, size: Any) -> None:
         buffer.value = self.driver.encode()
 
-    def _nvmlSystemGetCudaDriverVersion_v2(self, version: Any) -> None:  # noqa: N802
+    def _nvmlSystemGetCudaDriverVersion_v2(self, version: Any) -> None:
         _fill(version, 13000)
 
-    def _nvmlSystemGetCudaDriverVersion(self, version: Any) -> None:  # noqa: N802
+    def _nvmlSystemGetCudaDriverVersion(self, version: Any) -> None:
         _fill(version, 11040)
 
-    def _nvmlDeviceGetCount_v2(self, count: Any) -> None:  # noqa: N802
+    def _nvmlDeviceGetCount_v2(self, count: Any) -> None:
         _fill(count, len(self.gpus))
 
-    def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> None:  # noqa: N802
+    def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> None:
         gpu = self.gpus[index.value]
         if gpu.uuid in self.lost:
             raise _Failed(pynvml.NVML_ERROR_GPU_IS_LOST)
         _point(handle, gpu.address)
 
-    def _nvmlDeviceGetHandleByUUID(self, uuid: Any, handle: Any) -> None:  # noqa: N802
+    def _nvmlDeviceGetHandleByUUID(self, uuid: Any, handle: Any) -> None:
         for gpu in self.gpus:
             if gpu.uuid.encode() == uuid.value:
                 if gpu.uuid in self.lost:
@@ -179,9 +185,7 @@ class FakeNvml:
                 return
         raise _Failed(pynvml.NVML_ERROR_NOT_FOUND)
 
-    def _nvmlDeviceGetMigDeviceHandleByIndex(  # noqa: N802
-        self, handle: Any, index: Any, part: Any
-    ) -> None:
+    def _nvmlDeviceGetMigDeviceHandleByIndex(self, handle: Any, index: Any, part: Any) -> None:
         gpu = self._device("nvmlDeviceGetMigDeviceHandleByIndex", handle)
         found = (gpu.mig or [])[index.value : index.value + 1]
         if not found or found[0] is None:
@@ -201,12 +205,14 @@ class FakeNvml:
             _fill(into[slot], process)
         return 0
 
-    def _nvmlDeviceGetSamples(  # noqa: N802
+    def _nvmlDeviceGetSamples(
         self, handle: Any, kind: Any, since: Any, value_type: Any, count: Any, into: Any
     ) -> None:
         device = self._device("nvmlDeviceGetSamples", handle)
         if isinstance(failure := device.answers.get("nvmlDeviceGetSamples"), Failure):
             raise _Failed(failure.code)
+        if device.samples is None:
+            raise _Failed(pynvml.NVML_ERROR_NOT_SUPPORTED)
         room = count._obj.value
         if into is None:
             _fill(count, len(device.samples) + 2)
@@ -216,13 +222,16 @@ class FakeNvml:
             raise _Failed(pynvml.NVML_ERROR_NOT_FOUND)
         if len(fresh) > room:
             raise _Failed(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
-        _fill(value_type, pynvml.NVML_VALUE_TYPE_UNSIGNED_INT)
+        _fill(value_type, device.sample_type)
         _fill(count, len(fresh))
         for slot, (time, percent) in enumerate(fresh):
             into[slot].timeStamp = time
-            into[slot].sampleValue.uiVal = percent
+            if device.sample_type == pynvml.NVML_VALUE_TYPE_DOUBLE:
+                into[slot].sampleValue.dVal = percent
+            else:
+                into[slot].sampleValue.ullVal = percent
 
-    def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> None:  # noqa: N802
+    def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> None:
         device = self._device("nvmlDeviceGetFieldValues", handle)
         if isinstance(failure := device.answers.get("nvmlDeviceGetFieldValues"), Failure):
             raise _Failed(failure.code)
@@ -241,23 +250,23 @@ class FakeNvml:
                 value.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
                 value.value.ullVal = answer
 
-    def _nvmlGpmQueryDeviceSupport(self, handle: Any, support: Any) -> None:  # noqa: N802
+    def _nvmlGpmQueryDeviceSupport(self, handle: Any, support: Any) -> None:
         device = self._device("nvmlGpmQueryDeviceSupport", handle)
         _fill(support, {"isSupportedDevice": int(bool(device.gpm))})
 
-    def _nvmlGpmSampleAlloc(self, sample: Any) -> None:  # noqa: N802
+    def _nvmlGpmSampleAlloc(self, sample: Any) -> None:
         address = next(_addresses)
         self.gpm_samples[address] = None
         self.gpm_allocated += 1
         _point(sample, address)
 
-    def _nvmlGpmSampleFree(self, sample: Any) -> None:  # noqa: N802
+    def _nvmlGpmSampleFree(self, sample: Any) -> None:
         del self.gpm_samples[_address(sample)]
 
-    def _nvmlGpmSampleGet(self, handle: Any, sample: Any) -> None:  # noqa: N802
+    def _nvmlGpmSampleGet(self, handle: Any, sample: Any) -> None:
         self._take("nvmlGpmSampleGet", handle, None, sample)
 
-    def _nvmlGpmMigSampleGet(self, handle: Any, instance: int, sample: Any) -> None:  # noqa: N802
+    def _nvmlGpmMigSampleGet(self, handle: Any, instance: int, sample: Any) -> None:
         self._take("nvmlGpmMigSampleGet", handle, instance, sample)
 
     def _take(self, name: str, handle: Any, instance: int | None, sample: Any) -> None:
@@ -269,7 +278,7 @@ class FakeNvml:
         assert _address(sample) in self.gpm_samples, "a sample that was freed"
         self.gpm_samples[_address(sample)] = (device.uuid, instance)
 
-    def _nvmlGpmMetricsGet(self, asked: Any) -> None:  # noqa: N802
+    def _nvmlGpmMetricsGet(self, asked: Any) -> None:
         asked = asked._obj
         before = self.gpm_samples[_address(asked.sample1)]
         after = self.gpm_samples[_address(asked.sample2)]
@@ -283,16 +292,16 @@ class FakeNvml:
             metric.nvmlReturn = answer.code if isinstance(answer, Failure) else 0
             metric.value = 0.0 if isinstance(answer, Failure) else answer
 
-    def _nvmlEventSetCreate(self, event_set: Any) -> None:  # noqa: N802
+    def _nvmlEventSetCreate(self, event_set: Any) -> None:
         address = next(_addresses)
         self.event_sets.add(address)
         _point(event_set, address)
 
-    def _nvmlEventSetFree(self, event_set: Any) -> None:  # noqa: N802
+    def _nvmlEventSetFree(self, event_set: Any) -> None:
         self.event_sets.remove(_address(event_set))
         self.registered.clear()
 
-    def _nvmlDeviceRegisterEvents(self, handle: Any, types: Any, event_set: Any) -> None:  # noqa: N802
+    def _nvmlDeviceRegisterEvents(self, handle: Any, types: Any, event_set: Any) -> None:
         device = self._device("nvmlDeviceRegisterEvents", handle)
         assert _address(event_set) in self.event_sets
         supported = device.answers["nvmlDeviceGetSupportedEventTypes"]
@@ -300,7 +309,7 @@ class FakeNvml:
             raise _Failed(pynvml.NVML_ERROR_NOT_SUPPORTED)
         self.registered[device.uuid] = types.value
 
-    def _nvmlEventSetWait_v2(self, event_set: Any, data: Any, timeout: Any) -> None:  # noqa: N802
+    def _nvmlEventSetWait_v2(self, event_set: Any, data: Any, timeout: Any) -> None:
         assert _address(event_set) in self.event_sets
         if self.lost & self.registered.keys():
             raise _Failed(pynvml.NVML_ERROR_GPU_IS_LOST)
@@ -378,12 +387,14 @@ def _address(pointer: Any) -> int:
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """Seconds that pass only when told to, or by a step each time that one looks."""
 
-    def __init__(self, now: float = 1000.0) -> None:
+    def __init__(self, now: float = 1000.0, step: float = 0.0) -> None:
         self.now = now
+        self.step = step
 
     def __call__(self) -> float:
+        self.now += self.step
         return self.now
 
 

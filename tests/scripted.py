@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from exporter.gpus import GpuError
+from exporter.gpus import Backend, GpuError
 from exporter.model.claims import Claims
 from exporter.model.devices import Driver, Gpu, Slice
 from exporter.model.readings import (
@@ -16,7 +16,7 @@ from exporter.model.readings import (
     UtilizationSample,
 )
 from exporter.model.snapshot import SourceHealth
-from exporter.sampling.sampler import Sampler, Ticks
+from exporter.sampling.sampler import ClaimSource, Sampler, Ticks
 
 T = TypeVar("T")
 GIB = 2**30
@@ -175,38 +175,30 @@ class ScriptedClaims:
         return SourceHealth("kubelet", up=self.current is not None, message="scripted")
 
 
-class Harness:
-    """A sampler over a scripted backend; ``run`` lets time pass, one fast tick a step."""
+class Rig:
+    """A sampler whose clock and workers are the test's; ``run`` makes one fast tick a second."""
 
-    def __init__(
-        self,
-        count: int = 2,
-        claims: Claims | None = None,
-        open_error: GpuError | None = None,
-    ) -> None:
-        self.clock = ManualClock()
-        self.backend = ScriptedBackend(self.clock, count)
-        self.backend.open_error = open_error
-        self.claims = ScriptedClaims(claims or Claims())
+    def __init__(self, backend: Backend, clock: ManualClock, claims: ClaimSource | None) -> None:
+        self.clock = clock
         self.workers: dict[str, HeldWorker] = {}
         self.sampler = Sampler(
-            self.backend,
-            ticks=Ticks(),
+            backend,
+            ticks=Ticks(event_wait=0.0),
             workers=self._worker,
-            claims=self.claims,
-            clock=self.clock,
-            wall=self.clock.wall,
+            claims=claims,
+            clock=clock,
+            wall=clock.wall,
         )
         self.sampler.step()
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.clock.now += 1.0
-            self.deliver_events()
+            self._deliver_events()
             self.sampler.step()
 
-    def deliver_events(self) -> None:
-        """Let one wait for events end. It asks for the next one, which is held again."""
+    def _deliver_events(self) -> None:
+        """Let one wait for events end. The next one that it asks for is held again."""
         worker = self.workers["events"]
         waiting, worker.waiting = worker.waiting, []
         for work in waiting:
@@ -216,3 +208,19 @@ class Harness:
         worker = HeldWorker(hold=name == "events")
         self.workers[name] = worker
         return worker
+
+
+class Harness(Rig):
+    """A rig over a scripted backend and scripted claims."""
+
+    def __init__(
+        self,
+        count: int = 2,
+        claims: Claims | None = None,
+        open_error: GpuError | None = None,
+    ) -> None:
+        clock = ManualClock()
+        self.backend = ScriptedBackend(clock, count)
+        self.backend.open_error = open_error
+        self.claims = ScriptedClaims(claims or Claims())
+        super().__init__(self.backend, clock, self.claims)

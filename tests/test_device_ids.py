@@ -37,6 +37,8 @@ MALFORMED = [
     f"{GPU}\x00",
     GPU.lower(),
     GPU.upper(),
+    f"GPU-{UUID.upper()}",
+    GPU.replace("56789abcdef0", "56789ABCDEF0"),
     GPU[:-1],
     f"{GPU}0",
     GPU.replace("-", ""),

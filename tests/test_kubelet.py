@@ -1,70 +1,33 @@
-"""The pod-resources client and mapper against a real gRPC server on a unix socket."""
+"""The pod-resources client against a real gRPC server on a unix socket."""
 
 import asyncio
-import logging
 import math
 import os
-import random
 import socket as sockets
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.message import DecodeError
 
-from exporter.kubelet.answers import ResourceFilter, parse_allocatable, parse_list
 from exporter.kubelet.client import (
-    DEFAULT_RESOURCES,
     KubeletError,
     KubeletFailure,
     PodResourcesClient,
 )
-from exporter.kubelet.mapper import Mapper
 from exporter.kubelet.podresources.v1 import api_pb2
 from exporter.kubelet.simulated import Fault, SimulatedKubelet
 from exporter.model.claims import Claim, Claims, Container, DraClaim
+from tests.kubelet_node import GPU, Node, claims_of, container, short_folder
 
-GPU = "GPU-12345678-9abc-def0-1234-56789abcdef0"
 MIG = "MIG-12345678-9abc-def0-1234-56789abcdef1"
-
-
-def container(pod: str, name: str = "main") -> Container:
-    return Container("research", pod, name)
-
-
-def claims_of(*pods: str) -> Claims:
-    held = tuple(Claim(container(pod), "nvidia.com/gpu", f"{GPU}::{pod}") for pod in pods)
-    return Claims(held=held, allocatable={"nvidia.com/gpu": (f"{GPU}::0", f"{GPU}::1")})
-
-
-class Clock:
-    """Monotonic seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Node:
-    """What the simulated kubelet answers from, with a clock of its own for the rate limit."""
-
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
-        self.claims = claims_of("0")
-        self.clock = Clock()
-        self.kubelet = SimulatedKubelet(socket, lambda: self.claims, clock=self.clock)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # pytest's own paths can be longer than a socket's may be.
-    with tempfile.TemporaryDirectory(prefix="kge-") as path:
-        yield Path(path)
+    with short_folder() as path:
+        yield path
 
 
 @pytest.fixture
@@ -86,9 +49,6 @@ async def failure(call: Awaitable[object]) -> KubeletError:
         await call
     assert str(caught.value)
     return caught.value
-
-
-# --- the client ---------------------------------------------------------------------------------
 
 
 async def test_claims_come_over_the_wire_as_they_are(
@@ -130,26 +90,6 @@ async def test_what_is_not_ours_is_left_out(node: Node, client: PodResourcesClie
     )
     assert await client.claims() == Claims(held=(wanted,))
     assert await client.allocatable() == {"nvidia.com/gpu": (GPU,)}
-
-
-@pytest.mark.parametrize(
-    ("patterns", "found"),
-    [
-        (("*",), {"nvidia.com/gpu", "gpu.intel.com/xe", "example.com/gpu"}),
-        (("*.intel.com/*",), {"gpu.intel.com/xe"}),
-        (("*/gpu", "nvidia.com/gpu"), {"nvidia.com/gpu", "example.com/gpu"}),
-        (("[en]*/gpu",), {"nvidia.com/gpu", "example.com/gpu"}),
-        (("gpu.intel.com/x?",), {"gpu.intel.com/xe"}),
-        ((), set()),
-    ],
-)
-def test_resources_are_named_by_patterns(patterns: tuple[str, ...], found: set[str]) -> None:
-    answer = api_pb2.ListPodResourcesResponse()
-    for name in ("nvidia.com/gpu", "gpu.intel.com/xe", "example.com/gpu"):
-        pod = answer.pod_resources.add(namespace="n", name=name)
-        pod.containers.add(name="c").devices.add(resource_name=name, device_ids=["0"])
-    claims = parse_list(answer.SerializeToString(), ResourceFilter(patterns))
-    assert {claim.resource for claim in claims.held} == found
 
 
 async def test_the_order_of_pods_does_not_matter(node: Node, client: PodResourcesClient) -> None:
@@ -380,51 +320,6 @@ async def test_answers_that_can_not_be_used_have_their_reasons(
     await server.stop(None)
 
 
-# --- reading answers -----------------------------------------------------------------------------
-
-
-def test_fields_that_are_not_known_are_skipped() -> None:
-    answer = api_pb2.ListPodResourcesResponse()
-    pod = answer.pod_resources.add(namespace="research", name="0")
-    pod.containers.add(name="main").devices.add(
-        resource_name="nvidia.com/gpu", device_ids=[f"{GPU}::0"]
-    )
-    unknown = b"\x10\x96\x01" + b"\x19" + bytes(8) + b"\x25" + bytes(4) + b"\x2a\x02hi"
-    wanted = ResourceFilter(DEFAULT_RESOURCES)
-    both = unknown + answer.SerializeToString() + unknown
-    assert parse_list(both, wanted).held == claims_of("0").held
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"\x0a",  # ends before its length
-        b"\x0a\x05ab",  # ends within a field
-        b"\x09\x00",  # ends within a fixed64
-        b"\x0b",  # a group
-        b"\xff" * 11,  # a number without an end
-        b"\x0a\x10\x0a\xffnvidia.com/gpu ",  # a pod that is no pod
-    ],
-)
-def test_broken_answers_are_told(answer: bytes) -> None:
-    with pytest.raises(DecodeError):
-        parse_list(answer, ResourceFilter(DEFAULT_RESOURCES))
-
-
-def test_allocatable_ids_are_sorted_and_told_once() -> None:
-    answer = api_pb2.AllocatableResourcesResponse(
-        devices=[
-            api_pb2.ContainerDevices(resource_name="nvidia.com/gpu", device_ids=ids)
-            for ids in (["b"], ["a", "b"])
-        ]
-    )
-    wanted = ResourceFilter(DEFAULT_RESOURCES)
-    assert parse_allocatable(answer.SerializeToString(), wanted) == {"nvidia.com/gpu": ("a", "b")}
-
-
-# --- the simulated kubelet -----------------------------------------------------------------------
-
-
 async def test_get_tells_one_pod(node: Node) -> None:
     async with grpc.aio.insecure_channel(f"unix:{node.socket}") as channel:
         get = channel.unary_unary(
@@ -438,173 +333,3 @@ async def test_get_tells_one_pod(node: Node) -> None:
         assert answer.pod_resources.containers[0].devices[0].device_ids == [f"{GPU}::0"]
         with pytest.raises(grpc.aio.AioRpcError, match="pod 1 not found"):
             await get(api_pb2.GetPodResourcesRequest(pod_namespace="research", pod_name="1"))
-
-
-# --- the mapper ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def mapper(client: PodResourcesClient, clock: Clock) -> Mapper:
-    return Mapper(client, clock=clock, rng=random.Random(7))  # noqa: S311  no secret
-
-
-async def test_before_the_first_answer_nothing_is_known(mapper: Mapper, clock: Clock) -> None:
-    assert mapper.claims(clock()) is None
-    health = mapper.health()
-    assert (health.name, health.up, health.duration_seconds) == ("kubelet", False, None)
-    assert health.message
-    assert set(health.failures.values()) == {0}
-
-
-async def test_claims_and_health_after_an_answer(node: Node, mapper: Mapper, clock: Clock) -> None:
-    assert await mapper.refresh_once() == 5
-    assert mapper.claims(clock()) == node.claims
-    health = mapper.health()
-    assert (health.up, health.message, health.duration_seconds) == (True, "", 0)
-
-
-async def test_the_same_answer_is_the_same_object(node: Node, mapper: Mapper, clock: Clock) -> None:
-    await mapper.refresh_once()
-    before = mapper.claims(clock())
-    clock.now += 5
-    await mapper.refresh_once()
-    assert mapper.claims(clock()) is before
-    node.claims = claims_of("1")
-    await mapper.refresh_once()
-    assert mapper.claims(clock()) == node.claims
-
-
-async def test_a_claim_keeps_the_time_at_which_it_was_first_seen(
-    node: Node, mapper: Mapper, clock: Clock
-) -> None:
-    await mapper.refresh_once()
-    clock.now = 2000
-    node.kubelet.fault = Fault(status="UNAVAILABLE")
-    await mapper.refresh_once()
-    assert mapper.claims(clock()) is None
-    node.kubelet.fault = None
-    node.claims = claims_of("0", "1")
-    await mapper.refresh_once()
-    claims = mapper.claims(clock())
-    assert claims
-    assert [claim.since for claim in claims.held] == [1000, 2000]
-
-
-async def test_claims_stand_for_the_grace_and_then_vanish(
-    node: Node, mapper: Mapper, clock: Clock
-) -> None:
-    await mapper.refresh_once()
-    node.kubelet.fault = Fault(status="INTERNAL")
-    clock.now += 5
-    await mapper.refresh_once()
-    assert mapper.claims(clock() + 60) == node.claims
-    assert mapper.claims(clock() + 60.1) is None
-    health = mapper.health()
-    assert not health.up
-    assert "INTERNAL" in health.message
-    assert health.failures["unknown"] == 1
-
-
-async def test_trouble_is_asked_for_ever_less_often(node: Node, mapper: Mapper) -> None:
-    node.kubelet.fault = Fault(status="RESOURCE_EXHAUSTED")
-    pauses = [await mapper.refresh_once() for _ in range(6)]
-    for pause, longest in zip(pauses, [5, 10, 20, 30, 30, 30], strict=True):
-        assert longest / 2 <= pause <= longest
-    assert len(set(pauses)) == len(pauses)
-    node.kubelet.fault = None
-    assert await mapper.refresh_once() == 5
-    node.kubelet.fault = Fault(status="INTERNAL")
-    assert await mapper.refresh_once() <= 5
-
-
-async def test_an_absent_kubelet_is_looked_for_every_second(mapper: Mapper) -> None:
-    pauses = [await mapper.refresh_once() for _ in range(8)]
-    assert all(0.5 <= pause <= 1 for pause in pauses)
-    assert mapper.health().failures["socket_missing"] == 8
-
-
-async def test_allocatable_is_asked_for_rarely(node: Node, mapper: Mapper, clock: Clock) -> None:
-    for _ in range(25):
-        clock.now += 5
-        node.clock.now += 5
-        await mapper.refresh_once()
-    assert node.kubelet.calls == {"List": 25, "GetAllocatableResources": 3}
-
-
-async def test_allocatable_is_asked_for_again_after_an_error(node: Node, mapper: Mapper) -> None:
-    await mapper.refresh_once()
-    node.kubelet.fault = Fault(status="UNAVAILABLE", methods=frozenset({"List"}))
-    await mapper.refresh_once()
-    node.kubelet.fault = None
-    await mapper.refresh_once()
-    assert node.kubelet.calls["GetAllocatableResources"] == 2
-
-
-async def test_without_allocatable_the_claims_are_kept(
-    node: Node, mapper: Mapper, clock: Clock
-) -> None:
-    allocatable = node.claims.allocatable
-    node.kubelet.fault = Fault(status="INTERNAL", methods=frozenset({"GetAllocatableResources"}))
-    assert await mapper.refresh_once() == 5
-    assert mapper.claims(clock()) == Claims(held=node.claims.held)
-    health = mapper.health()
-    assert health.up
-    assert "GetAllocatableResources" in health.message
-    assert health.failures["unknown"] == 1
-    node.kubelet.fault = None
-    await mapper.refresh_once()
-    assert mapper.claims(clock()) == Claims(held=node.claims.held, allocatable=allocatable)
-    assert mapper.health().message == ""
-
-
-async def test_allocatable_of_long_ago_is_given_up(
-    node: Node, mapper: Mapper, clock: Clock
-) -> None:
-    await mapper.refresh_once()
-    node.kubelet.fault = Fault(status="INTERNAL", methods=frozenset({"GetAllocatableResources"}))
-    for expected in (node.claims, Claims(held=node.claims.held)):
-        for _ in range(12):
-            clock.now += 5
-            node.clock.now += 5
-            await mapper.refresh_once()
-        assert mapper.claims(clock()) == expected
-        clock.now += 60
-
-
-async def test_only_changes_are_logged(
-    node: Node, mapper: Mapper, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "exporter.kubelet")
-    for fault in (None, Fault(status="INTERNAL"), Fault(status="PERMISSION_DENIED"), None):
-        node.kubelet.fault = fault
-        for _ in range(2):
-            node.clock.now += 1
-            await mapper.refresh_once()
-    levels = [record.levelname for record in caplog.records]
-    assert levels == ["INFO", "WARNING", "WARNING", "INFO"]
-
-
-async def test_run_refreshes_until_cancelled(folder: Path, client: PodResourcesClient) -> None:
-    asked = 0
-    thrice = asyncio.Event()
-
-    def claims() -> Claims:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
-            thrice.set()
-        return Claims()
-
-    mapper = Mapper(client, period_seconds=0.01)
-    async with SimulatedKubelet(folder / "kubelet.sock", claims):
-        task = asyncio.create_task(mapper.run())
-        async with asyncio.timeout(5):
-            await thrice.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task

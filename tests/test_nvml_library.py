@@ -125,6 +125,9 @@ def test_a_driver_upgraded_under_us_is_loaded_anew(monkeypatch: pytest.MonkeyPat
     assert backend.open().version == "590.48.01"
     assert backend.readers()[0].read_fast().memory is not None
     assert new.loads == 1
+    # A reader of the old session finds its GPU in the new one, and uses no handle of the old.
+    assert reader.read_full().failures == ()
+    assert reader.read_fast().memory is not None
 
 
 def test_after_close_the_driver_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

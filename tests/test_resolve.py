@@ -87,7 +87,7 @@ def test_an_id_finds_its_device(device_id: str, device: str) -> None:
     ("device_id", "reason"),
     [
         ("gpu-0", "unknown_form"),
-        (A.upper(), "unknown_form"),
+        (f"GPU-{uuid(0).upper()}", "unknown_form"),
         (f"GPU-{uuid(99)}", "no_such_device"),
         ("2", "no_such_device"),
         ("nvidia2", "no_such_device"),

@@ -33,6 +33,7 @@ MISTAKES = {
     "pods:\n- {pod: a, workload: idle}": "2: 'gpu' is missing",
     "pods:\n- {pod: 5, gpu: 0, workload: idle}": "2: pod: expected a text, got '5'",
     "pods:\n- {pod: a, gpu: 8, workload: idle}": "2: there is no GPU 8, only 0 to 7",
+    "pods:\n- {pod: a, gpu: [], spread: 2, workload: idle}": "2: gpu: the list is empty",
     "pods:\n- {pod: a, gpu: [0, -1], workload: idle}": (
         "2: gpu: expected a whole number, 0 or more, got '-1'"
     ),

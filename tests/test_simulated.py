@@ -1,6 +1,5 @@
 """The simulated node keeps the driver's manners, and gives the same numbers to whoever asks."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,71 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.gpus import GpuError
-from exporter.gpus.simulated import PROFILES, SimulatedBackend, scenario_names
-from exporter.gpus.simulated.reader import SimulatedReader
+from exporter.gpus.simulated import PROFILES, scenario_names
 from exporter.model.readings import (
     FastReading,
     FullReading,
-    GpuChanged,
     Memory,
     ProcessType,
-    Reason,
-    SlowReading,
-    XidEvent,
 )
-
-WALL = 1_800_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class World:
-    """A simulated node with its clock in our hands."""
-
-    def __init__(
-        self, scenario: str | Path, profile: str = "h100", speed: float = 1, seed: int = 0
-    ) -> None:
-        self.clock = Clock()
-        self.backend = SimulatedBackend(
-            profile=profile,
-            scenario=scenario,
-            seed=seed,
-            speed=speed,
-            clock=self.clock,
-            wall=lambda: WALL + self.clock.now,
-        )
-        self.driver = self.backend.open()
-        self.readers = self.backend.readers()
-
-    def at(self, seconds: float) -> "World":
-        """Go to ``seconds`` after the start, in real time."""
-        self.clock.now = 5000.0 + seconds
-        return self
-
-    def read(self, index: int) -> tuple[FastReading, FullReading, SlowReading]:
-        reader = self.readers[index]
-        return reader.read_fast(), reader.read_full(), reader.read_slow()
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> "Writer":
-    return Writer(tmp_path / "scenario.yaml")
-
-
-class Writer:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, text: str) -> Path:
-        self._path.write_text(text)
-        return self._path
-
+from tests.simulation import WALL, World, write
 
 # The same numbers for everybody.
 
@@ -90,8 +32,11 @@ def test_readings_do_not_depend_on_who_read_before(tenths: list[int]) -> None:
         fast_once, full_once, slow_once = once.at(90.0).read(index)
         assert (fast, slow) == (fast_once, slow_once)
         # What tells of the time since the last read depends on when that was.
-        since = {"activity": None, "instance_activity": {}, "utilization": None}
-        assert replace(full, **since) == replace(full_once, **since)  # type: ignore[arg-type]
+        full, full_once = (
+            replace(reading, activity=None, instance_activity={}, utilization=None)
+            for reading in (full, full_once)
+        )
+        assert full == full_once
 
 
 def test_the_same_seed_gives_the_same_node_and_another_seed_another() -> None:
@@ -110,8 +55,8 @@ def test_an_interval_is_told_once_whatever_the_reads() -> None:
     assert [round(s.timestamp * 5) for s in told] == list(range(20_000, 20_000 + len(told)))
 
 
-def test_speed_moves_the_timeline_and_not_the_physics(write: Writer) -> None:
-    path = write("pods: [{pod: a, gpu: 0, start: 10m, workload: low_sm}]")
+def test_speed_moves_the_timeline_and_not_the_physics(tmp_path: Path) -> None:
+    path = write(tmp_path, "pods: [{pod: a, gpu: 0, start: 10m, workload: low_sm}]")
     slow, quick = World(path), World(path, speed=60)
     assert not slow.at(11).backend.claims().held
     assert quick.at(11).backend.claims().held
@@ -141,7 +86,6 @@ def test_a_quarter_of_an_hour_of_sane_readings(profile: str, scenario: str) -> N
     energy: dict[int, float] = {}
     for second in range(1, 91):
         world.at(second)
-        world.backend.wait_events(0) if not down(world) else None
         for index, meter in enumerate(world.backend._meters):
             active = meter.segment(second).active
             if "gpu_hung" in active:
@@ -157,10 +101,6 @@ def test_a_quarter_of_an_hour_of_sane_readings(profile: str, scenario: str) -> N
             assert (slow.energy_joules or 0) >= energy.get(index, 0.0)
             energy[index] = slow.energy_joules or 0.0
             assert not fast.failures + full.failures + slow.failures
-
-
-def down(world: World) -> bool:
-    return bool(world.backend.node.active("driver_unloaded", world.backend.scenario_seconds))
 
 
 def check_memory(fast: FastReading) -> None:
@@ -263,18 +203,19 @@ def test_the_driver_keeps_fourteen_seconds_of_samples() -> None:
     assert samples[-1].timestamp - samples[0].timestamp == pytest.approx(14)
 
 
-def test_clients_of_mps_are_listed_as_such_beside_their_server(write: Writer) -> None:
+def test_clients_of_mps_are_listed_as_such_beside_their_server(tmp_path: Path) -> None:
     path = write(
+        tmp_path,
         "gpus: [{gpu: 0, sharing: mps, replicas: 4}]\n"
-        "pods: [{pod: a, gpu: 0, spread: 3, workload: inference}]"
+        "pods: [{pod: a, gpu: 0, spread: 3, workload: inference}]",
     )
     fast, _, _ = World(path).at(5).read(0)
     types = [p.type for p in fast.processes or ()]
     assert types == [ProcessType.COMPUTE, *[ProcessType.MPS] * 3]
 
 
-def test_low_sm_looks_busy_and_does_nothing(write: Writer) -> None:
-    world = World(write("pods: [{pod: a, gpu: 0, workload: low_sm}]"))
+def test_low_sm_looks_busy_and_does_nothing(tmp_path: Path) -> None:
+    world = World(write(tmp_path, "pods: [{pod: a, gpu: 0, workload: low_sm}]"))
     world.at(10).read(0)
     _, full, _ = world.at(60).read(0)
     assert all(sample.ratio == 1 for sample in full.utilization or ())
@@ -283,9 +224,9 @@ def test_low_sm_looks_busy_and_does_nothing(write: Writer) -> None:
     assert (full.power_draw_watts or 0) < 160
 
 
-def test_a_leak_fills_the_device_and_vanishes_and_comes_back(write: Writer) -> None:
+def test_a_leak_fills_the_device_and_vanishes_and_comes_back(tmp_path: Path) -> None:
     leak = "{kind: leak, period: 40s, backoff: 20s}"
-    world = World(write(f"pods: [{{pod: a, gpu: 0, workload: {leak}}}]"))
+    world = World(write(tmp_path, f"pods: [{{pod: a, gpu: 0, workload: {leak}}}]"))
 
     def share(second: float) -> float:
         memory = world.at(second).readers[0].read_fast().memory
@@ -307,17 +248,18 @@ def test_a_leak_fills_the_device_and_vanishes_and_comes_back(write: Writer) -> N
     assert share(99.9) > 0.99
 
 
-def test_a_leak_that_is_not_restarted_ends_with_its_claim(write: Writer) -> None:
-    world = World(write("pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s}}]"))
+def test_a_leak_that_is_not_restarted_ends_with_its_claim(tmp_path: Path) -> None:
+    world = World(write(tmp_path, "pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s}}]"))
     assert world.at(39).backend.claims().held
     assert not world.at(41).backend.claims().held
 
 
-def test_heat_lowers_clocks_and_is_counted(write: Writer) -> None:
+def test_heat_lowers_clocks_and_is_counted(tmp_path: Path) -> None:
     path = write(
+        tmp_path,
         "pods: [{pod: a, gpu: 0, workload: training}]\n"
         "faults: [{fault: thermal, gpu: 0, at: 60s, for: 120s},\n"
-        " {fault: power_brake, gpu: 0, at: 5m, for: 10s}]"
+        " {fault: power_brake, gpu: 0, at: 5m, for: 10s}]",
     )
     world = World(path)
     _, cool, cold = world.at(50).read(0)
@@ -332,166 +274,6 @@ def test_heat_lowers_clocks_and_is_counted(write: Writer) -> None:
     _, braked, after = world.at(305).read(0)
     assert braked.clock_event_active["hw_power_brake_slowdown"]
     assert after.clock_event_seconds["sw_thermal_slowdown"] == pytest.approx(120, abs=0.4)
-
-
-# What goes wrong.
-
-
-def test_a_hung_gpu_blocks_its_reads_and_no_others_until_it_answers(write: Writer) -> None:
-    world = World(write("faults: [{fault: gpu_hung, gpu: 0, at: 10s, for: 30s}]"))
-    answers: list[SlowReading] = []
-    world.at(15)
-    thread = threading.Thread(target=lambda: answers.append(world.readers[0].read_slow()))
-    thread.start()
-    world.readers[1].read_slow()
-    thread.join(0.1)
-    assert thread.is_alive()
-    assert not answers
-    world.at(40)
-    thread.join(10)
-    assert len(answers) == 1
-
-
-def test_a_lost_gpu_fails_with_xid_79_and_starts_anew_when_back(write: Writer) -> None:
-    world = World(write("faults: [{fault: gpu_lost, gpu: 2, at: 100s, for: 50s}]"))
-    before = world.at(99).read(2)[2].energy_joules
-    uuid = world.readers[2].gpu.uuid
-    assert world.at(101).backend.wait_events(0) == [XidEvent(uuid, WALL + 5100, 79)]
-    for read in (world.readers[2].read_fast, world.readers[2].read_full):
-        with pytest.raises(GpuError, match="fallen off the bus") as raised:
-            read()
-        assert raised.value.reason is Reason.GPU_LOST
-    world.read(1)
-    assert [r.gpu.index for r in world.backend.readers()] == [0, 1, 3, 4, 5, 6, 7]
-    allocatable = world.backend.claims().allocatable
-    assert allocatable
-    assert uuid not in allocatable["nvidia.com/gpu"]
-    after = world.at(160).read(2)[2].energy_joules
-    assert before is not None
-    assert after is not None
-    assert 0 < after < before / 5
-    assert len(world.backend.readers()) == 8
-
-
-def test_an_unloaded_driver_fails_everything_and_may_come_back_newer(write: Writer) -> None:
-    path = write(
-        "faults: [{fault: driver_unloaded, at: 10s, for: 20s, version: 600.1}]".replace(
-            "600.1", "'600.1'"
-        )
-    )
-    world = World(path)
-    calls = (
-        world.backend.open,
-        world.backend.readers,
-        world.readers[0].read_full,
-        lambda: world.backend.wait_events(0),
-    )
-    world.at(15)
-    for call in calls:
-        with pytest.raises(GpuError) as raised:
-            call()  # type: ignore[operator]
-        assert raised.value.reason is Reason.DRIVER_NOT_LOADED
-    world.backend.close()
-    assert world.at(31).backend.open() == replace(world.driver, version="600.1")
-    assert len(world.backend.readers()) == 8
-
-
-def test_readers_of_a_closed_session_fail() -> None:
-    world = World("steady")
-    world.backend.close()
-    world.backend.close()
-    with pytest.raises(GpuError):
-        world.readers[0].read_fast()
-    with pytest.raises(GpuError):
-        world.backend.readers()
-
-
-def test_mig_can_be_cut_anew_and_back(write: Writer) -> None:
-    path = write(
-        "faults: [{fault: mig_reconfigure, gpu: 5, at: 10s, for: 10s, slices: [3g, 3g]}]\n"
-        "pods: [{pod: a, gpu: 5, slice: 1, end: 10s, workload: inference},\n"
-        " {pod: b, gpu: 5, slice: 1, start: 10s, end: 20s, workload: inference}]"
-    )
-    world = World(path, "h200-mixed")
-    first = world.at(5).read(5)[1].gpu
-    second = world.at(15).read(5)[1].gpu
-    third = world.at(25).read(5)[1].gpu
-    assert first == third != second
-    assert [s.profile for s in second.slices] == ["3g.71gb", "3g.71gb"]
-    changed = GpuChanged(first.uuid)
-    assert world.backend.wait_events(0) == [changed, changed]
-    assert world.readers[5].gpu == third
-
-
-def test_memory_errors_add_up_over_repeats(write: Writer) -> None:
-    path = write(
-        "repeat: 60s\n"
-        "faults: [{fault: ecc_corrected, gpu: 0, at: 10s, count: 5, location: sram},\n"
-        " {fault: ecc_uncorrected, gpu: 0, at: 20s},\n"
-        " {fault: row_remap, gpu: 0, at: 20s, for: 10s},\n"
-        " {fault: row_remap_failed, gpu: 1, at: 20s},\n"
-        " {fault: nvlink_errors, gpu: 0, at: 30s, count: 3, error: recovery},\n"
-        " {fault: recovery_action, gpu: 0, at: 30s, for: 5s, action: reset},\n"
-        " {fault: pcie_degraded, gpu: 0, at: 40s, for: 10s},\n"
-        " {fault: xid, gpu: 0, at: 20s, code: 48}]"
-    )
-    world = World(path)
-    slow = world.at(25).read(0)[2]
-    assert slow.ecc_errors["corrected", "sram"] == 5
-    assert slow.ecc_errors["uncorrected", "dram"] == 1
-    assert slow.remapped_rows["uncorrectable"] == 1
-    assert slow.row_remap_pending
-    assert world.read(1)[2].row_remap_failed
-    slow = world.at(45).read(0)[2]
-    assert not slow.row_remap_pending
-    assert (slow.pcie_link_generation, slow.pcie_link_width) == (1, 4)
-    assert (slow.pcie_replays or 0) > 0
-    assert slow.nvlink_errors["recovery"] == 3
-    assert world.at(92).read(0)[2].recovery_action == "reset"
-    slow = world.at(145).read(0)[2]
-    assert slow.ecc_errors["corrected", "sram"] == 15
-    assert [e.xid for e in world.backend.wait_events(0) if isinstance(e, XidEvent)] == [48] * 3
-
-
-# Events.
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.floats(0.1, 150), min_size=1, max_size=10).map(sorted),
-    st.sampled_from([1.0, 7.5, 60.0]),
-)
-def test_each_xid_is_told_exactly_once(seconds: list[float], speed: float) -> None:
-    world = World("default", "t4", speed=speed)
-    told: list[XidEvent] = []
-    for moment in seconds:
-        world.at(moment)
-        if not down(world):
-            told += [e for e in world.backend.wait_events(0) if isinstance(e, XidEvent)]
-    upto = world.backend._told
-    assert [(e.gpu_uuid, e.xid) for e in told] == [
-        (h.gpu.uuid, h.xid) for h in world.backend.node.happenings(-1, upto) if h.xid
-    ]
-    assert [e.timestamp for e in told] == sorted(e.timestamp for e in told)
-
-
-def test_events_from_before_the_driver_was_opened_are_not_told(write: Writer) -> None:
-    world = World(write("faults: [{fault: xid, gpu: 0, at: 10s, code: 31}]"))
-    world.backend.close()
-    world.at(11).backend.open()
-    assert not world.at(20).backend.wait_events(0)
-
-
-def test_waiting_ends_when_another_thread_closes() -> None:
-    world = World("steady")
-    told: list[object] = []
-    thread = threading.Thread(target=lambda: told.append(world.backend.wait_events(600)))
-    thread.start()
-    thread.join(0.05)
-    assert thread.is_alive()
-    world.backend.close()
-    thread.join(10)
-    assert told == [[]]
 
 
 # What the kubelet says.
@@ -535,5 +317,21 @@ def test_the_kubelet_can_be_down() -> None:
     assert world.at(510).backend.claims().held
 
 
-def test_the_reader_is_a_reader() -> None:
-    assert isinstance(World("steady").readers[0], SimulatedReader)
+def test_containers_tell_how_they_ended(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s, backoff: 20s}},\n"
+        " {pod: b, gpu: 1, workload: {kind: leak, period: 40s}},\n"
+        " {pod: c, gpu: [2, 3], end: 50s, workload: training}]",
+    )
+    world = World(path)
+    fresh = {state.container.pod: state for state in world.at(10).backend.containers()}
+    assert [len(fresh[pod].pids) for pod in "abc"] == [1, 1, 2]
+    assert {state.last_end for state in fresh.values()} == {None}
+    listed = [p.pid for r in world.readers for p in r.read_fast().processes or ()]
+    assert sorted(listed) == sorted(pid for state in fresh.values() for pid in state.pids)
+    later = {state.container.pod: state for state in world.at(70).backend.containers()}
+    assert [(later[p].restarts, len(later[p].pids)) for p in "abc"] == [(1, 1), (0, 0), (0, 0)]
+    assert [later[p].last_exit_code for p in "abc"] == [1, 1, 0]
+    assert [later[p].last_end for p in "abc"] == [WALL + 5000 + end for end in (40, 40, 50)]
+    assert "CUDA out of memory" in later["a"].last_message

@@ -53,7 +53,9 @@ def resolve(context: click.Context) -> Config:
     if config.backend == "nvml":
         for name, option in OPTIONS.items():
             if option.section == "Simulated node" and _given(context, name):
-                raise ConfigError(f"{_place(context, name)}: only goes with --backend simulated or auto")
+                raise ConfigError(
+                    f"{_place(context, name)}: only goes with --backend simulated or auto"
+                )
     return config
 
 

@@ -31,6 +31,8 @@ _OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 5000),
     # Trying again is the mapper's decision.
     ("grpc.enable_retries", 0),
+    # gRPC would send the socket's escaped path as the host, at which some servers balk.
+    ("grpc.default_authority", "localhost"),
     # Two clients of one socket do not share a connection or its back-off.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -156,7 +158,7 @@ class PodResourcesClient:
 
     def _unreachable(self, details: str) -> KubeletError:
         """Tell the reasons apart for which a socket can't be reached; gRPC has one code for all."""
-        if os.access(self._socket, os.R_OK | os.W_OK):
+        if os.access(self._socket, os.W_OK):
             return KubeletError(
                 KubeletFailure.UNAVAILABLE,
                 f"nothing serves {self._socket} ({details}): check that the kubelet runs",

@@ -26,12 +26,17 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
         for family in TABLE:
-            metric = _metric(family)
-            for values, number in family.points(snapshot):
-                labels = dict(zip(family.labels, values, strict=True))
-                metric.add_sample(family.name, self._node | labels, float(number))
+            metric = self.samples(family, snapshot)
             if metric.samples:
                 yield metric
+
+    def samples(self, family: Family, snapshot: Snapshot) -> Metric:
+        """Return one family with all its samples."""
+        metric = _metric(family)
+        for values, number in family.points(snapshot):
+            labels = dict(zip(family.labels, values, strict=True))
+            metric.add_sample(family.name, self._node | labels, float(number))
+        return metric
 
     def describe(self) -> Iterable[Metric]:
         """Tell the registry our names, so that it finds duplicates and serves ``name[]``."""

@@ -20,7 +20,9 @@ def render() -> str:
     """Return the page as Markdown."""
     parts = [_HEAD]
     for subject, families in SUBJECTS.items():
-        parts.append(f"\n## {subject}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
+        parts.append(
+            f"\n## {subject}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
+        )
         parts.extend(_row(family) for family in families)
     return "".join(parts)
 

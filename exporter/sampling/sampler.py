@@ -43,6 +43,7 @@ class Ticks:
     read_deadline: float = 3.0
     peak_window: float = 60.0
     ended_grace: float = 60.0
+    event_wait: float = 1.0
 
 
 class ClaimSource(Protocol):
@@ -112,6 +113,7 @@ class Sampler:
             driver=workers("driver"),
             events=workers("events"),
             retry=ticks.full,
+            event_wait=ticks.event_wait,
             on_open=self._opened,
             on_lost=self._lost,
             on_events=self._got_events,

@@ -14,8 +14,6 @@ from exporter.sampling.worker import Worker
 
 log = logging.getLogger(__name__)
 
-_EVENT_WAIT_SECONDS = 1.0
-
 
 class _Phase(Enum):
     CLOSED = "closed"
@@ -34,7 +32,8 @@ class Session:
     """Keeps the backend open. Calls that may block run on ``driver``, event waits on ``events``.
 
     Opening is tried again every ``retry`` seconds, so that a driver which is loaded later, or
-    upgraded under us, is picked up.
+    upgraded under us, is picked up. A wait for events lasts ``event_wait`` seconds at most; closing
+    has to wait for it.
     """
 
     def __init__(
@@ -44,6 +43,7 @@ class Session:
         driver: Worker,
         events: Worker,
         retry: float,
+        event_wait: float,
         on_open: Callable[[Sequence[Reader]], None],
         on_lost: Callable[[GpuError], None],
         on_events: Callable[[Sequence[Event]], None],
@@ -52,6 +52,7 @@ class Session:
         self._driver_worker = driver
         self._event_worker = events
         self._retry = retry
+        self._event_wait = event_wait
         self._on_open = on_open
         self._on_lost = on_lost
         self._on_events = on_events
@@ -140,7 +141,7 @@ class Session:
     def _wait_events(self) -> None:
         self._waiting_for_events = True
         self._event_worker.submit(
-            lambda: self._backend.wait_events(_EVENT_WAIT_SECONDS), self._got_events
+            lambda: self._backend.wait_events(self._event_wait), self._got_events
         )
 
     def _got_events(self, result: Sequence[Event] | Exception) -> None:

@@ -1,6 +1,7 @@
 """Asking NVML for one field at a time, so that a field that fails takes no other with it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import pynvml
@@ -27,7 +28,12 @@ Call = Callable[[], T]
 
 
 def number(value_type: int, value: pynvml.c_nvmlValue_t) -> float:
-    """Read the member of an NVML value union that its type names. Raises :class:`KeyError`."""
+    """Read the member of NVML's value union that its type names.
+
+    Raises NVML's unknown error for a type that is younger than we are.
+    """
+    if value_type not in _MEMBERS:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
     return getattr(value, _MEMBERS[value_type])  # type: ignore[no-any-return]
 
 
@@ -101,10 +107,10 @@ class Asker:
                 self.refused(field, pynvml.NVML_ERROR_NOT_SUPPORTED, detail)
             elif value.nvmlReturn != pynvml.NVML_SUCCESS:
                 self.refused(field, value.nvmlReturn, detail)
-            elif value.valueType not in _MEMBERS:
-                self.failed(field, Reason.UNKNOWN)
             else:
-                answers[field, detail] = number(value.valueType, value.value)
+                read = self.ask(field, partial(number, value.valueType, value.value), detail)
+                if read is not None:
+                    answers[field, detail] = read
         return answers
 
     def refused(self, field: str, code: int, detail: object = None) -> None:

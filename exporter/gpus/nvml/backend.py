@@ -35,7 +35,7 @@ class NvmlBackend:
     ) -> None:
         self._monotonic = monotonic
         self._events = Events(clock, sleep)
-        self._readers: tuple[NvmlReader, ...] = ()
+        self._known: dict[str, NvmlReader] = {}
         self._is_open = False
 
     def open(self) -> Driver:
@@ -63,26 +63,19 @@ class NvmlBackend:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise gpu_error("nvmlDeviceGetCount", error) from error
-        known = {reader.gpu.uuid: reader for reader in self._readers}
-        found: dict[str, NvmlReader] = {}
+        found: list[NvmlReader] = []
         failure: GpuError | None = None
         for index in range(count):
             try:
-                reader = self._reader(index, known)
+                found.append(self._reader(index))
             except GpuError as error:
                 if error.reason.ends_session:
                     raise
                 _log.warning("GPU %d left out: %s", index, error)
                 failure = error
-            else:
-                found[reader.gpu.uuid] = reader
         if failure and not found:
             raise failure
-        for uuid, reader in known.items():
-            if uuid not in found:
-                reader.close()
-        self._readers = tuple(found.values())
-        return self._readers
+        return found
 
     def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
         """Block until an event or the timeout. Raises :class:`GpuError`."""
@@ -93,22 +86,25 @@ class NvmlBackend:
         if not self._is_open:
             return
         self._is_open = False
-        for reader in self._readers:
+        for reader in self._known.values():
             reader.close()
-        self._readers = ()
+        self._known = {}
         self._events.close()
         library.unload()
 
-    def _reader(self, index: int, known: dict[str, NvmlReader]) -> NvmlReader:
+    def _reader(self, index: int) -> NvmlReader:
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = pynvml.nvmlDeviceGetUUID(handle)
         except pynvml.NVMLError as error:
             raise gpu_error(f"GPU {index}", error) from error
-        return known.get(uuid) or NvmlReader(handle, self._monotonic)
+        if uuid not in self._known:
+            # A new mapping, for events are waited for on a thread of their own.
+            self._known = {**self._known, uuid: NvmlReader(handle, self._monotonic)}
+        return self._known[uuid]
 
     def _sources(self) -> Iterator[Source]:
-        for reader in self._readers:
+        for reader in self._known.values():
             handle, attachment = reader.handle, reader.attachment
             if handle is not None and attachment is not None:
                 yield Source(reader.gpu.uuid, handle, attachment)

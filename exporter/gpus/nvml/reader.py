@@ -68,8 +68,8 @@ class NvmlReader:
             return slow(handle, self._asker)
 
     def close(self) -> None:
-        """Free what NVML keeps for us. Never raises."""
-        self._gpm.drop()
+        """Free what NVML keeps for us, and let go of the handle. Never raises."""
+        self._let_go()
 
     def _instances(self) -> tuple[tuple[int, Handle], ...]:
         """GPU instances, each with the handle of its leading slice."""
@@ -83,9 +83,13 @@ class NvmlReader:
                 self._find()
             yield self._handle
         except GpuError:
-            self._handle = self.attachment = None
-            self._gpm.drop()
+            self._let_go()
             raise
+
+    def _let_go(self) -> None:
+        """Find the GPU anew next time. In another session an old handle would crash NVML."""
+        self._handle = self.attachment = None
+        self._gpm.drop()
 
     def _find(self) -> None:
         try:
@@ -106,11 +110,11 @@ class NvmlReader:
         if layout.generation == self._layout.generation:
             self._layout = layout
         else:
+            self._asker.forget()
             self._identify(handle, layout)
 
     def _identify(self, handle: Handle, layout: Layout) -> None:
         """Start anew with a device that is not what it was."""
-        self._asker.forget()
         self._gpm.drop()
         self._samples.restart()
         self._identity = identify(handle, layout, self._asker)

@@ -17,7 +17,7 @@ CLOCK_EVENT_COUNTERS = {
     "sw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
     "hw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
     "hw_power_brake_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
-    # These have no bit. Thermal is what drivers before R565 tell in place of the two slowdowns.
+    # These have no bit. Thermal is what older drivers tell in place of the two slowdowns.
     "thermal": pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL,
     "board_limit": pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT,
     "reliability": pynvml.NVML_FI_DEV_PERF_POLICY_RELIABILITY,

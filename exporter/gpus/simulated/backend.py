@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from exporter.gpus import GpuError
+from exporter.gpus.simulated.containers import ContainerState, containers
 from exporter.gpus.simulated.meter import Meter
 from exporter.gpus.simulated.node import Node
 from exporter.gpus.simulated.profiles import PROFILES
@@ -30,7 +32,7 @@ class SimulatedBackend:
     def __init__(
         self,
         *,
-        profile: str = "h100",
+        profile: str = "h200-mixed",
         scenario: str | Path = "default",
         seed: int = 0,
         speed: float = 1.0,
@@ -84,6 +86,16 @@ class SimulatedBackend:
     def claims(self) -> Claims:
         """Return what the kubelet of this node would answer now."""
         return self.node.claims(self.scenario_seconds)
+
+    def containers(self) -> Sequence[ContainerState]:
+        """Return the containers that have started, with ``last_end`` in Unix seconds."""
+        now, wall = self.scenario_seconds, self._wall()
+        return [
+            replace(state, last_end=wall - (now - state.last_end) / self.speed)
+            if state.last_end is not None
+            else state
+            for state in containers(self.node, now)
+        ]
 
     @property
     def kubelet_down(self) -> bool:

@@ -25,9 +25,9 @@ PCIE_BYTES_PER_SECOND = {1: 4.0e9, 2: 8.0e9, 3: 15.75e9, 4: 31.5e9, 5: 63.0e9}
 
 DEGRADED_LANES = 4
 _FINE_STEPS = 4500
-"""After a pause longer than this (15 min), what lies further back is integrated in as many steps."""
+"""Of a pause longer than this (15 min), the rest is integrated in as many, wider steps."""
 _HEAT_SECONDS = 20.0
-_THERMAL_FAULT_CELSIUS = 34.0
+_THERMAL_FAULT_CELSIUS = 45.0
 _DRIVER_BOOTED_SECONDS = 4000.0
 
 

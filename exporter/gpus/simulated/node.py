@@ -55,7 +55,7 @@ class Node:
         self._repeat = scenario.repeat
         self._faults = scenario.faults
         self._placement = place(profile, scenario, seed)
-        self.tenant_count = sum(map(len, self._placement.tenants))
+        self.tenants = tuple(tenant for row in self._placement.tenants for tenant in row)
         self._segments = tuple(
             tuple(_segments(index, self._placement, scenario)) for index in range(profile.gpu_count)
         )

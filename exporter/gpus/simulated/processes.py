@@ -45,7 +45,7 @@ def processes(node: Node, index: int, segment: Segment, time: float) -> tuple[Pr
         free[part] -= held
         found.append(
             Process(
-                pid=_pid(node, tenant, runs * _RESTARTS + restarts(tenant.workload, age)),
+                pid=pid_of(node, tenant, runs, age),
                 type=ProcessType.MPS if mps else ProcessType.COMPUTE,
                 memory_used_bytes=held * MIB,
                 gpu_instance=part,
@@ -53,6 +53,12 @@ def processes(node: Node, index: int, segment: Segment, time: float) -> tuple[Pr
             )
         )
     return tuple(found)
+
+
+def pid_of(node: Node, tenant: Tenant, runs: int, age: float) -> int:
+    """Return the host's pid of a tenant's process at ``age``: another one after each restart."""
+    generation = runs * _RESTARTS + restarts(tenant.workload, age)
+    return _FIRST_PID + (generation * len(node.tenants) + tenant.number) % _PIDS
 
 
 def memory(
@@ -88,7 +94,3 @@ def _empty(node: Node, segment: Segment) -> dict[int | None, Memory]:
 
 def _memory(total: int, used: int, reserved: int) -> Memory:
     return Memory(total, used, total - used - reserved, reserved)
-
-
-def _pid(node: Node, tenant: Tenant, generation: int) -> int:
-    return _FIRST_PID + (generation * node.tenant_count + tenant.number) % _PIDS

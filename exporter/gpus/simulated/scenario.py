@@ -282,7 +282,10 @@ class _Reader:
     def _gpus(self, value: Value) -> tuple[int, ...]:
         if value.is_text("all"):
             return tuple(range(self._profile.gpu_count))
-        return tuple(self._gpu(item) for item in value.item_or_items())
+        gpus = tuple(self._gpu(item) for item in value.item_or_items())
+        if not gpus:
+            raise value.error("gpu: the list is empty")
+        return gpus
 
     def _check_times(self, entry: Entry, start: float, end: float) -> None:
         if end <= start:

@@ -93,12 +93,20 @@ def noise(key: int, moment: int) -> float:
 
 def restarts(workload: Workload, age: float) -> int:
     """Return how often the container has ended and been started again by ``age``."""
-    return int(age // _life(workload)) if workload.kind is WorkloadKind.LEAK else 0
+    return 0 if workload.backoff is None else int(age // _life(workload))
 
 
 def running(workload: Workload, age: float) -> bool:
     """Return whether the container's process is there, and not waiting for its restart."""
     return workload.kind is not WorkloadKind.LEAK or age % _life(workload) < workload.period
+
+
+def last_end(workload: Workload, age: float) -> float | None:
+    """Return the age at which the container last ran out of memory; ``None`` if it never did."""
+    if workload.kind is not WorkloadKind.LEAK or age < workload.period:
+        return None
+    lives = int((age - workload.period) // _life(workload))
+    return lives * _life(workload) + workload.period
 
 
 def memory_ratio(workload: Workload, age: float) -> float:

@@ -1,0 +1,47 @@
+"""A simulated kubelet to ask, with the claims and the clock in the test's hands."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exporter.kubelet.simulated import SimulatedKubelet
+from exporter.model.claims import Claim, Claims, Container
+
+GPU = "GPU-12345678-9abc-def0-1234-56789abcdef0"
+
+
+def container(pod: str, name: str = "main") -> Container:
+    return Container("research", pod, name)
+
+
+def claims_of(*pods: str) -> Claims:
+    held = tuple(Claim(container(pod), "nvidia.com/gpu", f"{GPU}::{pod}") for pod in pods)
+    return Claims(held=held, allocatable={"nvidia.com/gpu": (f"{GPU}::0", f"{GPU}::1")})
+
+
+class Clock:
+    """Monotonic seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Node:
+    """What the simulated kubelet answers from, with a clock of its own for the rate limit."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.claims = claims_of("0")
+        self.clock = Clock()
+        self.kubelet = SimulatedKubelet(socket, lambda: self.claims, clock=self.clock)
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Make a folder for sockets: pytest's own paths can be longer than a socket's may be."""
+    with tempfile.TemporaryDirectory(prefix="kge-") as path:
+        yield Path(path)

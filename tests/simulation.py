@@ -1,0 +1,54 @@
+"""A simulated node whose clock is in the test's hands."""
+
+from pathlib import Path
+
+from exporter.gpus.simulated import SimulatedBackend
+from exporter.model.readings import FastReading, FullReading, SlowReading
+
+WALL = 1_800_000_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 5000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """A simulated node with its clock in our hands."""
+
+    def __init__(
+        self, scenario: str | Path, profile: str = "h100", speed: float = 1, seed: int = 0
+    ) -> None:
+        self.clock = Clock()
+        self.backend = SimulatedBackend(
+            profile=profile,
+            scenario=scenario,
+            seed=seed,
+            speed=speed,
+            clock=self.clock,
+            wall=lambda: WALL + self.clock.now,
+        )
+        self.driver = self.backend.open()
+        self.readers = self.backend.readers()
+
+    def at(self, seconds: float) -> "World":
+        """Go to ``seconds`` after the start, in real time."""
+        self.clock.now = 5000.0 + seconds
+        return self
+
+    def read(self, index: int) -> tuple[FastReading, FullReading, SlowReading]:
+        reader = self.readers[index]
+        return reader.read_fast(), reader.read_full(), reader.read_slow()
+
+    @property
+    def driver_is_down(self) -> bool:
+        return bool(self.backend.node.active("driver_unloaded", self.backend.scenario_seconds))
+
+
+def write(folder: Path, scenario: str) -> Path:
+    path = folder / "scenario.yaml"
+    path.write_text(scenario)
+    return path

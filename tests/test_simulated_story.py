@@ -1,0 +1,112 @@
+"""The default scenario shows everything that the alerts and dashboards are about."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from exporter.gpus.simulated import PROFILES
+from exporter.gpus.xids import action
+from exporter.model.readings import FullReading, SlowReading, XidEvent
+from tests.simulation import World
+
+
+class Story:
+    """What a reader of the default scenario sees in its ten minutes."""
+
+    def __init__(self, profile: str) -> None:
+        self.world = World("default", profile)
+        self.pods: dict[int, set[str]] = {}
+        self.states: Counter[str] = Counter()
+        self.actions: set[str] = set()
+        self.full: dict[int, list[FullReading]] = {}
+        self.slow: dict[int, list[SlowReading]] = {}
+        self.memory: dict[int, list[float]] = {}
+        self.layouts: set[tuple[str, ...]] = set()
+        """Of GPU 5."""
+        for second in range(2, 600, 2):
+            self._look(second)
+
+    def _look(self, second: int) -> None:
+        backend = self.world.at(second).backend
+        self.pods[second] = {claim.container.pod for claim in backend.claims().held}
+        self.states["kubelet down"] += backend.kubelet_down
+        if self.world.driver_is_down:
+            self.states["driver unloaded"] += 1
+            return
+        for event in backend.wait_events(0):
+            if isinstance(event, XidEvent):
+                self.actions.add(action(event.xid))
+        for index, meter in enumerate(backend._meters):
+            active = meter.segment(second).active
+            if active & {"gpu_hung", "gpu_lost"}:
+                self.states.update(active)
+                continue
+            fast, full, slow = self.world.read(index)
+            assert fast.memory
+            self.memory.setdefault(index, []).append(
+                fast.memory.used_bytes / fast.memory.total_bytes
+            )
+            self.full.setdefault(index, []).append(full)
+            self.slow.setdefault(index, []).append(slow)
+            if index == 5:
+                self.layouts.add(tuple(part.profile for part in full.gpu.slices))
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def story(request: pytest.FixtureRequest) -> Story:
+    return Story(request.param)
+
+
+def test_training_dips_for_its_checkpoints(story: Story) -> None:
+    ratios = [[s.ratio for s in full.utilization or ()] for full in story.full[1]]
+    means = [sum(r) / len(r) for r in ratios if r]
+    dips = sum(1 for a, b in pairwise(means) if a > 0.9 and b < 0.3)
+    assert dips >= 8
+    assert sum(mean > 0.9 for mean in means) > 0.8 * len(means)
+
+
+def test_a_leak_runs_out_of_memory_again_and_again(story: Story) -> None:
+    used = story.memory[2]
+    assert sum(1 for a, b in pairwise(used) if a > 0.95 and b < 0.2) >= 5
+
+
+def test_a_notebook_holds_memory_and_does_nothing(story: Story) -> None:
+    idle = story.full[2][30:70]
+    assert all(s.ratio == 0 for full in idle for s in full.utilization or ())
+    assert min(story.memory[2][30:70]) > 0.25
+
+
+def test_there_is_an_xid_for_each_thing_to_do(story: Story) -> None:
+    assert story.actions == {
+        *("restart_app", "ignore", "reset_gpu", "restart_node", "check_ecc", "check_nvlink"),
+        *("follow_up", "check_hardware", "update_driver", "check_uvm", "contact_support"),
+        *("recovery_action", "unknown"),
+    }
+
+
+def test_pods_come_and_go(story: Story) -> None:
+    every = set().union(*story.pods.values())
+    always = set.intersection(*story.pods.values())
+    assert {"llm-train-0", "embed-0", "score-0"} <= always
+    assert {"notebook-ana", "leaky-finetune", "chat-v1-0", "chat-v3-0"} <= every - always
+
+
+def test_everything_breaks_and_is_well_again(story: Story) -> None:
+    assert all(story.states[what] > 3 for what in ("gpu_lost", "gpu_hung", "kubelet down"))
+    assert story.states["driver unloaded"] > 3
+    for event in ("sw_thermal_slowdown", "hw_thermal_slowdown"):
+        assert any(full.clock_event_active[event] for full in story.full[0])
+        assert not story.full[0][-1].clock_event_active[event]
+    assert any(full.clock_event_active["hw_power_brake_slowdown"] for full in story.full[1])
+    assert any(slow.pcie_link_width == 4 for slow in story.slow[1])
+    assert story.slow[6][-1].ecc_errors["corrected", "dram"] == 12
+    assert story.slow[6][-1].ecc_errors["uncorrected", "dram"] == 1
+    repairs = [slow.row_remap_pending or slow.retired_pages_pending for slow in story.slow[6]]
+    assert any(repairs)
+    assert not repairs[-1]
+
+
+def test_mig_is_cut_anew_where_there_is_mig(story: Story) -> None:
+    capable = story.world.backend.profile.name in {"a100-mig", "h200-mixed"}
+    assert (len(story.layouts) == 2) is capable
