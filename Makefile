@@ -10,7 +10,7 @@ ARGS   ?=
 .PHONY: run test check update format lock setup test-hardware bench clean
 
 run: $(SYNCED)
-	@$(BIN)/kube-gpu-exporter $(ARGS)
+	@$(BIN)/kube-gpu-exporter --backend auto $(ARGS)
 
 test: $(SYNCED)
 	@setup/system-packages promtool:prometheus
@@ -24,9 +24,10 @@ check: $(SYNCED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m setup.generate --check
 
-# Rewrites every generated file: docs/metrics.md, docs/configuration.md, gRPC stubs.
+# Rewrites every generated file: docs/metrics.md, docs/configuration.md, gRPC stubs, goldens.
 update: $(SYNCED)
 	$(BIN)/python -m setup.generate
+	$(BIN)/pytest -q tests/test_golden.py --update-golden
 
 format: $(SYNCED)
 	$(BIN)/ruff check --fix .

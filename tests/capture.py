@@ -18,13 +18,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pynvml
-import pytest
 
 from exporter.gpus.nvml import NvmlBackend, library
 from exporter.model.readings import FastReading, FullReading, SlowReading
+
+if TYPE_CHECKING:
+    # A machine with a GPU need not have it to be recorded.
+    import pytest
 
 _STRINGS = ("nvmlErrorString",)
 """Functions that return a string, not a code."""
@@ -213,7 +216,7 @@ def record(
 
 
 def replay(
-    capture: Capture, monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float]
+    capture: Capture, monkeypatch: "pytest.MonkeyPatch", monotonic: Callable[[], float]
 ) -> NvmlBackend:
     """Give a backend, not opened yet, whose library is the capture."""
     monkeypatch.setattr(pynvml, "CDLL", lambda name: Replay(capture.calls))

@@ -1,6 +1,6 @@
 """A backend, a clock and workers that do exactly what a test says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -178,8 +178,15 @@ class ScriptedClaims:
 class Rig:
     """A sampler whose clock and workers are the test's; ``run`` makes one fast tick a second."""
 
-    def __init__(self, backend: Backend, clock: ManualClock, claims: ClaimSource | None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        clock: ManualClock,
+        claims: ClaimSource | None,
+        hold: Collection[str] = (),
+    ) -> None:
         self.clock = clock
+        self._hold = {"events", *hold}
         self.workers: dict[str, HeldWorker] = {}
         self.sampler = Sampler(
             backend,
@@ -205,7 +212,7 @@ class Rig:
             work()
 
     def _worker(self, name: str) -> HeldWorker:
-        worker = HeldWorker(hold=name == "events")
+        worker = HeldWorker(hold=name in self._hold)
         self.workers[name] = worker
         return worker
 
@@ -218,9 +225,10 @@ class Harness(Rig):
         count: int = 2,
         claims: Claims | None = None,
         open_error: GpuError | None = None,
+        hold: Collection[str] = (),
     ) -> None:
         clock = ManualClock()
         self.backend = ScriptedBackend(clock, count)
         self.backend.open_error = open_error
         self.claims = ScriptedClaims(claims or Claims())
-        super().__init__(self.backend, clock, self.claims)
+        super().__init__(self.backend, clock, self.claims, hold)

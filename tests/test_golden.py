@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from exporter.gpus.simulated.backend import SimulatedBackend
-from exporter.metrics.exposition import Exposition, SnapshotCollector
+from exporter.metrics.exposition import Exposition
 from exporter.model.claims import Claims
 from exporter.model.snapshot import SourceHealth
 from tests.scripted import ManualClock, Rig, ScriptedClaims
@@ -113,9 +113,8 @@ def stale_claims() -> Rig:
 
 
 def expose(rig: Rig) -> str:
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: rig.sampler.snapshot, node="node-1"))
-    text = Exposition(registry, lambda: rig.sampler.snapshot).render()[0].decode()
+    rendered = Exposition(lambda: rig.sampler.snapshot, node="node-1", beside=CollectorRegistry())
+    text = rendered.render()[0].decode()
     text = re.sub(
         r"^(gpu_exporter_source_duration_seconds{.*}) .*$", r"\1 0.01", text, flags=re.MULTILINE
     )

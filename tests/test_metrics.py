@@ -4,12 +4,16 @@ import re
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.metrics.exposition import Exposition, SnapshotCollector
 from exporter.metrics.family import UNITS, Family, Kind
+from exporter.metrics.lines import EOF, Lines, One
 from exporter.metrics.table import TABLE
 from exporter.model.claims import Claim, Claims, Container
 from exporter.model.snapshot import Snapshot
@@ -42,16 +46,21 @@ UNITLESS = {
 
 
 def exposition(snapshot: Snapshot, node: str = "") -> Exposition:
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: snapshot, node))
-    return Exposition(registry, lambda: snapshot)
+    return Exposition(lambda: snapshot, node=node, beside=CollectorRegistry())
+
+
+def claims_of(*pods: str) -> Claims:
+    return Claims(
+        held=tuple(
+            Claim(Container("ml", pod, "main"), "nvidia.com/gpu", gpu(index).uuid)
+            for index, pod in enumerate(pods)
+        )
+    )
 
 
 @pytest.fixture
 def snapshot() -> Snapshot:
-    pod = Container("ml", 'we"ird\\pod\nname', "main")
-    claims = Claims(held=(Claim(pod, "nvidia.com/gpu", gpu(0).uuid),))
-    harness = Harness(claims=claims)
+    harness = Harness(claims=claims_of('we"ird\\pod\nname'))
     harness.run(5)
     return harness.sampler.snapshot
 
@@ -139,14 +148,61 @@ def test_no_node_name_no_node_label(snapshot: Snapshot) -> None:
 
 def test_bytes_are_kept_until_the_snapshot_changes(snapshot: Snapshot) -> None:
     current = snapshot
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: current))
-    rendered = Exposition(registry, lambda: current)
+    rendered = Exposition(lambda: current, beside=CollectorRegistry())
     first = rendered.render()[0]
     assert rendered.render()[0] is first
     assert rendered.render(zipped=True)[0] is rendered.render(zipped=True)[0]
     current = Snapshot(timestamp=0.0, backend="nvml")
     assert rendered.render()[0] != first
+
+
+FORMATS = [
+    "",
+    "text/plain;version=1.0.0;escaping=allow-utf-8",
+    "application/openmetrics-text;version=1.0.0",
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+]
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+def test_kept_lines_are_what_prometheus_client_writes(accept: str) -> None:
+    harness = Harness(claims=claims_of("a", 'b"\n\\'))
+    rendered = Exposition(
+        lambda: harness.sampler.snapshot, node="node-1", beside=CollectorRegistry()
+    )
+    for names in (["a", "b"], ["b", "c {d} "], []):
+        harness.claims.current = claims_of(*names)
+        harness.run(5)
+        collector = SnapshotCollector(lambda: harness.sampler.snapshot, "node-1")
+        assert rendered.render(accept)[0] == choose_encoder(accept)[0](collector)
+
+
+LABEL = st.text(st.characters(codec="utf-8"), max_size=20)
+
+
+@given(
+    st.lists(st.lists(st.tuples(LABEL, LABEL), unique=True, max_size=5), max_size=4),
+    st.floats(),
+    st.sampled_from(FORMATS),
+)
+def test_any_label_and_value_is_written_as_prometheus_client_does(
+    snapshots: list[list[tuple[str, str]]], number: float, accept: str
+) -> None:
+    family = Family("gpu_x_bytes", "X.", ("a", "b"), lambda _: ())
+    collector = SnapshotCollector(lambda: Snapshot(0.0, "nvml"))
+    encode, _ = choose_encoder(accept)
+    lines = Lines(encode, collector.metric)
+    for labels in snapshots:
+        points = [(values, number) for values in labels]
+        expected = encode(One(collector.metric(family, points))).decode().removesuffix(EOF)
+        assert lines.encode(family, points) == (expected if points else "")
+
+
+def test_any_number_of_formats_is_not_kept(snapshot: Snapshot) -> None:
+    rendered = exposition(snapshot)
+    for minor in range(1000):
+        rendered.render(f"application/openmetrics-text;version=1.0.{minor}")
+    assert len(rendered._kept) + len(rendered._lines) < 50
 
 
 def test_name_filter(snapshot: Snapshot) -> None:
@@ -163,6 +219,6 @@ def test_a_second_collector_of_the_same_names_is_refused(snapshot: Snapshot) -> 
 
 
 def test_label_count_is_held() -> None:
-    broken = Family("gpu_x", "X.", ("a", "b"), lambda _: [(("1",), 1.0)])
+    broken = Family("gpu_x", "X.", ("a", "b"), lambda _: ())
     with pytest.raises(ValueError, match="zip"):
-        SnapshotCollector(lambda: Snapshot(0.0, "nvml")).samples(broken, Snapshot(0.0, "nvml"))
+        SnapshotCollector(lambda: Snapshot(0.0, "nvml")).metric(broken, [(("1",), 1.0)])

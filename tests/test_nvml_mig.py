@@ -220,13 +220,16 @@ def test_a_layout_that_can_not_be_read_now_stays(
     assert read.failures == (FieldFailure("gpu", Reason.UNKNOWN),)
 
 
-def test_a_slice_that_fails_leaves_the_layout_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", ["nvmlDeviceGetUUID", "nvmlDeviceGetAttributes_v2"])
+def test_a_slice_that_fails_leaves_the_layout_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
     gpu = h100_mig()
     (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
     before = reader.gpu
     assert gpu.mig
     assert gpu.mig[1]
-    gpu.mig[1].fail("nvmlDeviceGetUUID", UNKNOWN)
+    gpu.mig[1].fail(function, UNKNOWN)
     read = reader.read_full()
     assert read.gpu is before
     assert read.failures == (FieldFailure("gpu", Reason.UNKNOWN),)
@@ -253,13 +256,27 @@ def test_processes_that_we_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read.failures == (FieldFailure("processes", Reason.NO_PERMISSION),)
 
 
-def test_a_slice_that_vanishes_while_it_is_identified(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_that_can_not_be_told_at_first_are_found_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     gpu = h100_mig()
     assert gpu.mig
     assert gpu.mig[0]
     gpu.mig[0].fail("nvmlDeviceGetGpuInstanceId", UNKNOWN)
     (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
-    assert [s.gpu_instance for s in reader.gpu.slices] == [3, 9, 10]
+    assert reader.gpu.slices == ()
+    gpu.mig[0].answers["nvmlDeviceGetGpuInstanceId"] = 2
+    assert [s.gpu_instance for s in reader.read_full().gpu.slices] == [2, 3, 9, 10]
+
+
+def test_slices_without_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = h100_mig()
+    for part in gpu.mig or ():
+        if part:
+            part.fail("nvmlDeviceGetAttributes_v2", NOT_SUPPORTED)
+    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    assert [s.sm_count for s in reader.gpu.slices] == [None] * 4
+    assert reader.read_full().failures == ()
 
 
 def test_a_gpu_lost_while_its_profiles_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

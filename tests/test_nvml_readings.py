@@ -245,9 +245,7 @@ def test_a_failing_field_value_fails_alone(monkeypatch: pytest.MonkeyPatch) -> N
     gpu.fields[pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION] = NO_PERMISSION
     # A type younger than we are, and an id younger than the driver.
     gpu.fields[pynvml.NVML_FI_DEV_RETIRED_PENDING] = (99, 1)
-    gpu.fields[pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN] = Failure(
-        pynvml.NVML_ERROR_INVALID_ARGUMENT
-    )
+    gpu.fields[269] = Failure(pynvml.NVML_ERROR_INVALID_ARGUMENT)
     read = reader_of(FakeNvml(gpu), monkeypatch).read_slow()
     assert read.recovery_action is None
     assert read.retired_pages_pending is None

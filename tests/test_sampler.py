@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 
 from exporter.gpus import GpuError
 from exporter.model.claims import Claim, Claims, Container, Sharing
@@ -16,7 +17,7 @@ from exporter.model.readings import (
     SlowReading,
     XidEvent,
 )
-from exporter.model.snapshot import GpuSample, GpuState, SourceHealth
+from exporter.model.snapshot import ContainerSample, GpuSample, GpuState, SourceHealth
 from exporter.sampling.worker import ThreadWorker
 from tests.scripted import GIB, MIG_GPU, Harness, gpu
 
@@ -33,6 +34,10 @@ def sample(harness: Harness, index: int) -> GpuSample:
 
 def source(harness: Harness, name: str) -> SourceHealth:
     return next(s for s in harness.sampler.snapshot.sources if s.name == name)
+
+
+def containers(harness: Harness) -> Sequence[ContainerSample]:
+    return harness.sampler.snapshot.containers
 
 
 def test_everything_is_read_at_once_then_by_its_tick() -> None:
@@ -110,6 +115,19 @@ def test_no_driver_at_start_and_loaded_later() -> None:
     assert sample(harness, 0).data is not None
 
 
+def test_a_driver_that_does_not_answer_is_told_and_may_still_come() -> None:
+    harness = Harness(hold=("driver",))
+    harness.run(2)
+    assert source(harness, "nvml").message == "not opened yet"
+    harness.run(6)
+    assert source(harness, "nvml").message == "no answer in 3 s"
+    assert source(harness, "nvml").failures == {"timeout": 1}
+    harness.workers["driver"].release()
+    harness.run(1)
+    assert source(harness, "nvml").up
+    assert sample(harness, 0).data is not None
+
+
 def test_driver_reloaded_under_us() -> None:
     harness = Harness(claims=HELD)
     harness.run(10)
@@ -119,7 +137,7 @@ def test_driver_reloaded_under_us() -> None:
         reader.error = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is not loaded")
     harness.backend.open_error = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is not loaded")
     harness.run(2)
-    assert harness.sampler.snapshot.driver is None
+    assert not source(harness, "nvml").up
     assert [s.data for s in harness.sampler.snapshot.gpus] == [None, None]
     assert harness.backend.closed == 1
     for reader in harness.backend.gpus:
@@ -240,12 +258,17 @@ def test_events_that_say_the_driver_is_gone_end_the_session() -> None:
     assert sample(harness, 0).data is not None
 
 
-def test_without_events_gpus_are_read_all_the_same() -> None:
+def test_without_events_gpus_are_read_all_the_same_and_events_tried_again() -> None:
     harness = Harness()
-    harness.backend.event_error = GpuError(Reason.NOT_SUPPORTED, "events are not supported")
+    harness.backend.event_error = GpuError(Reason.NO_PERMISSION, "no permission for events")
     harness.run(30)
     assert sample(harness, 0).data is not None
     assert source(harness, "nvml").up
+    assert source(harness, "nvml").failures["no_permission"] > 20
+    harness.backend.event_error = None
+    harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)]
+    harness.run(3)
+    assert sample(harness, 0).xids[31].count == 1
 
 
 def test_kubelet_gone_for_longer_than_its_grace() -> None:
@@ -253,12 +276,12 @@ def test_kubelet_gone_for_longer_than_its_grace() -> None:
     harness.run(10)
     harness.claims.current = None
     harness.run(1)
-    assert harness.sampler.snapshot.containers == ()
+    assert not containers(harness)
     assert not source(harness, "kubelet").up
     assert sample(harness, 0).data is not None
     harness.claims.current = HELD
     harness.run(1)
-    assert harness.sampler.snapshot.containers[0].allocated_seconds == 11.0
+    assert containers(harness)[0].allocated_seconds == 11.0
 
 
 def test_mps_processes_change_what_a_claim_means() -> None:

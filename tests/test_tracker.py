@@ -63,7 +63,7 @@ def test_utilization_busy_and_peaks() -> None:
     assert device.busy_seconds == pytest.approx(2.0)
     assert device.utilization_ratio == pytest.approx(0.4)
     assert device.utilization_peak_ratio == 1.0
-    assert [(s.device_uuid, s.seconds) for s in steps] == [(gpu(0).uuid, pytest.approx(2.0))]
+    assert {s.device_uuid: s.seconds for s in steps} == {gpu(0).uuid: pytest.approx(2.0)}
 
 
 def test_memory_peak_outlives_the_reading_that_saw_it() -> None:

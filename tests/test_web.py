@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from exporter.gpus import GpuError
-from exporter.metrics.exposition import Exposition, SnapshotCollector
+from exporter.metrics.exposition import Exposition
 from exporter.model.claims import Claim, Claims, Container
 from exporter.model.readings import Reason
 from exporter.model.snapshot import Snapshot
@@ -34,10 +34,8 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     harness = Harness(claims=HELD)
-    registry = CollectorRegistry()
-    registry.register(SnapshotCollector(lambda: current.snapshot))
     handlers = Handlers(
-        Exposition(registry, lambda: current.snapshot),
+        Exposition(lambda: current.snapshot, beside=CollectorRegistry()),
         snapshot=lambda: current.snapshot,
         seconds_since_step=lambda: current.since_step,
         stalled_after=10.0,

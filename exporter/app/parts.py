@@ -15,7 +15,7 @@ from exporter.config import Config
 from exporter.gpus import Backend
 from exporter.kubelet.client import PodResourcesClient
 from exporter.kubelet.mapper import Mapper
-from exporter.metrics.exposition import Exposition, SnapshotCollector
+from exporter.metrics.exposition import Exposition
 from exporter.sampling.sampler import Sampler, Ticks
 from exporter.sampling.worker import ThreadWorker
 
@@ -74,10 +74,10 @@ async def running(config: Config, ticks: Ticks) -> AsyncIterator[Parts]:
         )
         stack.callback(sampler.stop)
         background(sampler.run(), "sampling")
-        registry = CollectorRegistry()
-        registry.register(SnapshotCollector(lambda: sampler.snapshot, config.node))
-        ProcessCollector(registry=registry)
-        yield Parts(sampler, Exposition(registry, lambda: sampler.snapshot), tuple(tasks))
+        process = CollectorRegistry()
+        ProcessCollector(registry=process)
+        exposition = Exposition(lambda: sampler.snapshot, node=config.node, beside=process)
+        yield Parts(sampler, exposition, tuple(tasks))
     finally:
         with suppress(TimeoutError):  # what is stuck is left behind
             async with asyncio.timeout(_STOP_SECONDS):

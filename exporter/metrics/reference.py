@@ -11,8 +11,9 @@ Generated from the table in `exporter/metrics/` by `make update`; a test holds i
 Every series also has the label `node` when the exporter knows its node's name. Values are in base
 units and ratios run from 0 to 1. A family, or a series of it, is absent when the hardware, the
 driver or the exporter's permissions do not give the value: never 0 instead, never the last good
-value. Whole GPUs, MIG slices and containers have families of their own, so that a sum over a family
-counts nothing twice. Beside these, the exporter serves prometheus_client's `process_*` about itself.
+value. Whole GPUs, MIG slices and containers have families of their own, so that a sum over a
+family counts nothing twice. Beside these, the exporter serves prometheus_client's `process_*` about
+itself.
 """
 
 

@@ -113,6 +113,7 @@ class Sampler:
             driver=workers("driver"),
             events=workers("events"),
             retry=ticks.full,
+            deadline=ticks.read_deadline,
             event_wait=ticks.event_wait,
             on_open=self._opened,
             on_lost=self._lost,

@@ -32,7 +32,7 @@ class Session:
     """Keeps the backend open. Calls that may block run on ``driver``, event waits on ``events``.
 
     Opening is tried again every ``retry`` seconds, so that a driver which is loaded later, or
-    upgraded under us, is picked up. A wait for events lasts ``event_wait`` seconds at most; closing
+    upgraded under us, is picked up; one that does not answer by ``deadline`` counts as down. A wait for events lasts ``event_wait`` seconds at most; closing
     has to wait for it.
     """
 
@@ -43,6 +43,7 @@ class Session:
         driver: Worker,
         events: Worker,
         retry: float,
+        deadline: float,
         event_wait: float,
         on_open: Callable[[Sequence[Reader]], None],
         on_lost: Callable[[GpuError], None],
@@ -52,13 +53,16 @@ class Session:
         self._driver_worker = driver
         self._event_worker = events
         self._retry = retry
+        self._deadline = deadline
         self._event_wait = event_wait
         self._on_open = on_open
         self._on_lost = on_lost
         self._on_events = on_events
         self._phase = _Phase.CLOSED
         self._next_try = 0.0
+        self._opening_since: float | None = None
         self._waiting_for_events = False
+        self._event_error = ""
         self._failures: Counter[str] = Counter()
         self._message = "not opened yet"
         self.driver: Driver | None = None
@@ -70,13 +74,14 @@ class Session:
     def step(self, now: float, *, quiet: bool) -> None:
         """Move on: open when due, close when ``quiet``, that is, when no read is under way."""
         if self._phase is _Phase.CLOSED and now >= self._next_try:
-            self._phase = _Phase.OPENING
-            self._next_try = now + self._retry
-            self._driver_worker.submit(self._open, self._opened)
+            self._submit(self._open, now)
         elif self._phase is _Phase.CLOSING and quiet and not self._waiting_for_events:
-            self._phase = _Phase.OPENING  # closing and opening again are one job
-            self._next_try = now + self._retry
-            self._driver_worker.submit(self._reopen, self._opened)
+            self._submit(self._reopen, now)  # closing and opening again are one job
+        elif self._opening_since is not None and now - self._opening_since >= self._deadline:
+            self._opening_since = None  # told once; it may still come
+            self._down(GpuError(Reason.TIMEOUT, f"no answer in {self._deadline:g} s"))
+        elif self._phase is _Phase.OPEN and not self._waiting_for_events:
+            self._wait_events()  # the last wait failed
 
     def lose(self, error: GpuError) -> None:
         """Note that the driver is gone: close it once nothing uses it, then open it again."""
@@ -103,6 +108,12 @@ class Session:
             failures=dict(self._failures),
         )
 
+    def _submit(self, job: Callable[[], _Opened], now: float) -> None:
+        self._phase = _Phase.OPENING
+        self._opening_since = now
+        self._next_try = now + self._retry
+        self._driver_worker.submit(job, self._opened)
+
     def _open(self) -> _Opened:
         driver = self._backend.open()
         try:
@@ -116,6 +127,7 @@ class Session:
         return self._open()
 
     def _opened(self, result: _Opened | Exception) -> None:
+        self._opening_since = None
         if isinstance(result, Exception):
             self._phase = _Phase.CLOSED
             self._down(_as_gpu_error(result))
@@ -150,10 +162,13 @@ class Session:
             error = _as_gpu_error(result)
             if error.reason.ends_session:
                 self.lose(error)
-            else:
-                self._failures[error.reason] += 1
+                return
+            self._failures[error.reason] += 1
+            if str(error) != self._event_error:
+                self._event_error = str(error)
                 log.warning("events can't be read: %s", error, extra={"reason": error.reason})
             return
+        self._event_error = ""
         self._on_events(result)
         if self._phase is _Phase.OPEN:
             self._wait_events()

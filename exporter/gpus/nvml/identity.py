@@ -1,14 +1,13 @@
 """What a GPU is: its facts, and how MIG divides it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pynvml
 
 from exporter.gpus.nvml.asking import Asker
-from exporter.gpus.nvml.library import gpu_error, reason_of
+from exporter.gpus.nvml.library import WHOLE_GPU, gpu_error, reason_of
 from exporter.model.devices import Gpu, Slice
 from exporter.model.readings import Reason
 
@@ -39,14 +38,14 @@ _ARCHITECTURES = {
     pynvml.NVML_DEVICE_ARCH_ADA: "Ada",
     pynvml.NVML_DEVICE_ARCH_HOPPER: "Hopper",
     pynvml.NVML_DEVICE_ARCH_BLACKWELL: "Blackwell",
-    pynvml.NVML_DEVICE_ARCH_RUBIN: "Rubin",
+    13: "Rubin",  # NVML_DEVICE_ARCH_RUBIN, which older nvidia-ml-py 13 does not name
 }
 
 _CORES_PER_SM = {
     **dict.fromkeys([(3, 0), (3, 5), (3, 7)], 192),
     **dict.fromkeys([(6, 0), (7, 0), (7, 5), (8, 0)], 64),
-    **dict.fromkeys([(5, 0), (5, 2), (6, 1), (8, 6), (8, 9)], 128),
-    **dict.fromkeys([(9, 0), (10, 0), (10, 3), (12, 0)], 128),
+    **dict.fromkeys([(5, 0), (5, 2), (6, 1), (8, 6), (8, 7), (8, 9)], 128),
+    **dict.fromkeys([(9, 0), (10, 0), (10, 3), (12, 0), (12, 1)], 128),
 }
 """By compute capability, from the CUDA programming guide's table of FP32 units per SM."""
 
@@ -55,27 +54,25 @@ _CORES_PER_SM = {
 class Part:
     """A MIG device as NVML lists it. Its handle may dangle once the layout has changed."""
 
-    handle: Handle
+    handle: Handle = field(compare=False)
     uuid: str
-    attributes: tuple[int, ...]
+    gpu_instance: int
+    compute_instance: int
+    name: str
     sm_count: int | None
+    attributes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How MIG divides a GPU now. ``enabled`` is ``None`` on a board that can't do MIG."""
+    """How MIG divides a GPU now. ``enabled`` is ``None`` on a board that can't do MIG.
+
+    Two layouts are equal as long as nothing but handles differs. Instance ids are given out again
+    at once, and a shape in a place always has the same UUID: neither tells alone.
+    """
 
     enabled: bool | None = None
     parts: tuple[Part, ...] = ()
-
-    @property
-    def generation(self) -> object:
-        """What changes when the layout does.
-
-        Instance ids are given out again at once, and a shape in a place always has the same UUID,
-        so neither tells alone.
-        """
-        return self.enabled, tuple((part.uuid, part.attributes) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +118,27 @@ def _read_part(handle: Handle, asker: Asker, index: int) -> Part | None:
             asker.failed("gpu", Reason.NO_PERMISSION)
             return None
         raise
-    attributes = asker.ask("gpu", partial(pynvml.nvmlDeviceGetAttributes_v2, part), "attributes")
+    attributes = _attributes(part)
     return Part(
         handle=part,
         uuid=pynvml.nvmlDeviceGetUUID(part),
+        gpu_instance=pynvml.nvmlDeviceGetGpuInstanceId(part),
+        compute_instance=pynvml.nvmlDeviceGetComputeInstanceId(part),
+        name=pynvml.nvmlDeviceGetName(part),
+        sm_count=attributes.multiprocessorCount if attributes else None,
         attributes=tuple(getattr(attributes, name) for name, _ in attributes._fields_)
         if attributes
         else (),
-        sm_count=attributes.multiprocessorCount if attributes else None,
     )
+
+
+def _attributes(part: Handle) -> pynvml.c_nvmlDeviceAttributes | None:
+    try:
+        return pynvml.nvmlDeviceGetAttributes_v2(part)
+    except pynvml.NVMLError as error:
+        if reason_of(error.value) is Reason.NOT_SUPPORTED:
+            return None
+        raise
 
 
 def identify(handle: Handle, layout: Layout, asker: Asker) -> Identity:
@@ -155,7 +164,19 @@ def identify(handle: Handle, layout: Layout, asker: Asker) -> Identity:
         vbios_version=ask("nvmlDeviceGetVbiosVersion"),
         sm_count=_sm_count(handle, layout, asker),
         mig_enabled=layout.enabled,
-        slices=tuple(_slices(layout, uuid, index, asker)),
+        slices=tuple(
+            Slice(
+                uuid=part.uuid,
+                gpu_uuid=uuid,
+                gpu_index=index,
+                gpu_instance=part.gpu_instance,
+                compute_instance=part.compute_instance,
+                # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+                profile=part.name.rpartition(" MIG ")[2],
+                sm_count=part.sm_count,
+            )
+            for part in layout.parts
+        ),
         clock_max_hertz={
             domain: megahertz * 1e6
             for domain, clock in CLOCKS.items()
@@ -184,24 +205,6 @@ def identify(handle: Handle, layout: Layout, asker: Asker) -> Identity:
         fans=1 if fans is None else fans,
         clock_events=-1 if reasons is None else reasons,
     )
-
-
-def _slices(layout: Layout, uuid: str, index: int, asker: Asker) -> Iterator[Slice]:
-    for part in layout.parts:
-        try:
-            yield Slice(
-                uuid=part.uuid,
-                gpu_uuid=uuid,
-                gpu_index=index,
-                gpu_instance=pynvml.nvmlDeviceGetGpuInstanceId(part.handle),
-                compute_instance=pynvml.nvmlDeviceGetComputeInstanceId(part.handle),
-                # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
-                profile=pynvml.nvmlDeviceGetName(part.handle).rpartition(" MIG ")[2],
-                sm_count=part.sm_count,
-            )
-        except pynvml.NVMLError as error:
-            # The layout changed while it was read: the next full read sees the new one.
-            asker.refused("gpu", error.value, part.uuid)
 
 
 def _pci_bus_id(info: pynvml.nvmlPciInfo_t | None) -> str | None:
@@ -235,7 +238,7 @@ def _profile_sm_count(handle: Handle, profile: int) -> int:
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 continue
-            if reason_of(error.value) is Reason.GPU_LOST:
+            if reason_of(error.value) in WHOLE_GPU:
                 raise gpu_error("identify", error) from error
             # A profile that this board does not have.
             return 0

@@ -107,11 +107,10 @@ class NvmlReader:
         layout = read_layout(handle, self._asker)
         if layout is None:
             return
-        if layout.generation == self._layout.generation:
-            self._layout = layout
-        else:
+        if layout != self._layout:
             self._asker.forget()
             self._identify(handle, layout)
+        self._layout = layout
 
     def _identify(self, handle: Handle, layout: Layout) -> None:
         """Start anew with a device that is not what it was."""

@@ -14,9 +14,10 @@ from exporter.model.readings import SlowReading
 CLOCK_EVENT_COUNTERS = {
     "sw_power_cap": pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
     "sync_boost": pynvml.NVML_FI_DEV_PERF_POLICY_SYNC_BOOST,
-    "sw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN,
-    "hw_thermal_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN,
-    "hw_power_brake_slowdown": pynvml.NVML_FI_DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN,
+    # NVML_FI_DEV_CLOCKS_EVENT_REASON_*, whose numbers nvidia-ml-py 13.580.65 has wrong.
+    "sw_thermal_slowdown": 269,
+    "hw_thermal_slowdown": 270,
+    "hw_power_brake_slowdown": 271,
     # These have no bit. Thermal is what older drivers tell in place of the two slowdowns.
     "thermal": pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL,
     "board_limit": pynvml.NVML_FI_DEV_PERF_POLICY_BOARD_LIMIT,
@@ -45,16 +46,17 @@ _RETIRED_PAGES = {
     "double_bit": pynvml.NVML_FI_DEV_RETIRED_DBE,
 }
 
-_RECOVERY_ACTIONS = {
-    pynvml.NVML_GPU_RECOVERY_ACTION_NONE: "none",
-    pynvml.NVML_GPU_RECOVERY_ACTION_GPU_RESET: "reset",
-    pynvml.NVML_GPU_RECOVERY_ACTION_NODE_REBOOT: "reboot_node",
-    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_P2P: "drain_p2p",
-    pynvml.NVML_GPU_RECOVERY_ACTION_DRAIN_AND_RESET: "drain_and_reset",
-    pynvml.NVML_GPU_RECOVERY_ACTION_RECOVER_IMEX_DOMAIN: "recover_imex_domain",
-    pynvml.NVML_GPU_RECOVERY_ACTION_BUS_RESET: "bus_reset",
-    pynvml.NVML_GPU_RECOVERY_ACTION_SYSTEM_REBOOT: "system_reboot",
-}
+_RECOVERY_ACTIONS = (
+    "none",
+    "reset",
+    "reboot_node",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex_domain",
+    "bus_reset",
+    "system_reboot",
+)
+"""By the number in nvml.h, nvmlDeviceGpuRecoveryAction_t. Older nvidia-ml-py 13 names only five."""
 
 
 def slow(handle: Handle, asker: Asker) -> SlowReading:
@@ -114,13 +116,17 @@ def slow(handle: Handle, asker: Asker) -> SlowReading:
         else {},
         retired_pages={cause: int(count) for cause, count in parts("retired_pages").items()},
         retired_pages_pending=None if pending is None else bool(pending),
-        recovery_action=None if action is None else _RECOVERY_ACTIONS.get(int(action), "unknown"),
+        recovery_action=None if action is None else _recovery_action(int(action)),
         failures=asker.failures(),
     )
 
 
 def _scaled(value: float | None, divisor: float) -> float | None:
     return None if value is None else value / divisor
+
+
+def _recovery_action(number: int) -> str:
+    return _RECOVERY_ACTIONS[number] if number in range(len(_RECOVERY_ACTIONS)) else "unknown"
 
 
 def _ecc_errors(handle: Handle, asker: Asker) -> dict[tuple[str, str], int]:
