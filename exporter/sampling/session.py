@@ -32,8 +32,8 @@ class Session:
     """Keeps the backend open. Calls that may block run on ``driver``, event waits on ``events``.
 
     Opening is tried again every ``retry`` seconds, so that a driver which is loaded later, or
-    upgraded under us, is picked up; one that does not answer by ``deadline`` counts as down. A wait for events lasts ``event_wait`` seconds at most; closing
-    has to wait for it.
+    upgraded under us, is picked up; one that does not answer by ``deadline`` counts as down. A wait
+    for events lasts ``event_wait`` seconds at most, for closing has to wait for it.
     """
 
     def __init__(
