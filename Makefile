@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 ARGS   ?=
 
-.PHONY: run test check update format lock setup test-hardware bench clean
+.PHONY: run test check update format lock setup test-hardware bench gpu-report clean
 
 run: $(SYNCED)
 	@$(BIN)/kube-gpu-exporter --backend auto $(ARGS)
@@ -37,8 +37,14 @@ format: $(SYNCED)
 test-hardware: $(SYNCED)
 	$(BIN)/pytest tests/hardware -m hardware $(ARGS)
 
+# Scrapes and memory at full size, on the simulated node.
 bench: $(SYNCED)
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.scrape $(ARGS)
+
+# All that a machine with a GPU is asked, written into the folder REPORT.
+REPORT ?= gpu-report
+gpu-report: $(SYNCED)
+	$(BIN)/python -m bench.gpu_report $(REPORT)
 
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.process import cpu_seconds, resident_mebibytes
 from exporter.gpus.nvml import NvmlBackend
 
 FLOOR = Path(__file__).with_name("floor.c")
@@ -82,7 +83,11 @@ def measure_backend(
                     due[name] += tick
             sleep(max(0.0, min(*due.values(), start + seconds) - clock()))
         return Cost(
-            "backend's reads", len(readers), clock() - start, cpu_clock() - cpu, _resident("self")
+            "backend's reads",
+            len(readers),
+            clock() - start,
+            cpu_clock() - cpu,
+            resident_mebibytes(os.getpid()),
         )
     finally:
         backend.close()
@@ -93,14 +98,14 @@ def measure_command(command: str, gpus: int, seconds: float, settle_seconds: flo
     process = subprocess.Popen(shlex.split(command), stdout=subprocess.DEVNULL)
     try:
         _outlive(process, settle_seconds)
-        start, cpu = time.monotonic(), _cpu_seconds(process.pid)
+        start, cpu = time.monotonic(), cpu_seconds(process.pid)
         _outlive(process, seconds)
         return Cost(
             command,
             gpus,
             time.monotonic() - start,
-            _cpu_seconds(process.pid) - cpu,
-            _resident(str(process.pid)),
+            cpu_seconds(process.pid) - cpu,
+            resident_mebibytes(process.pid),
         )
     finally:
         process.terminate()
@@ -125,17 +130,6 @@ def table(costs: Sequence[Cost]) -> str:
             f" {cost.core_percent:>11.3f} {cost.times(costs[0]):>8.2f} {resident:>6}"
         )
     return "\n".join(lines)
-
-
-def _cpu_seconds(pid: int) -> float:
-    # After the command's name in parentheses: user and system time are the 12th and 13th.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _resident(pid: str) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

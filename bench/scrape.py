@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import quantiles
 
+from bench.process import cpu_seconds, resident_mebibytes
+
 WARM_SCRAPES = 2000
 _ZIPPED = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 
@@ -33,7 +35,6 @@ class Result:
     series: int
     core_percent: float
     resident_mebibytes: float
-    resident_peak_mebibytes: float
     minutes: float
 
 
@@ -60,22 +61,12 @@ class Target:
         body = self._http.getresponse().read()
         return (time.perf_counter() - begun) * 1000, body
 
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-    def resident_mebibytes(self, field: str) -> float:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
-        assert found is not None
-        return int(found[1]) / 1024
-
 
 def measure(minutes: float, arguments: list[str]) -> Result:
     target = Target(*arguments)
     try:
         time.sleep(12)  # two full ticks, and claims
-        cold, seen, cpu, begun = [], b"", target.cpu_seconds(), time.monotonic()
+        cold, seen, cpu, begun = [], b"", cpu_seconds(target.process.pid), time.monotonic()
         while time.monotonic() - begun < 60 * minutes:
             # As two Prometheus servers would, each 15 s: the CPU share is of this.
             milliseconds, body = target.scrape()
@@ -83,7 +74,7 @@ def measure(minutes: float, arguments: list[str]) -> Result:
                 cold.append(milliseconds)
             seen = body
             time.sleep(7.5)
-        share = 100 * (target.cpu_seconds() - cpu) / (time.monotonic() - begun)
+        share = 100 * (cpu_seconds(target.process.pid) - cpu) / (time.monotonic() - begun)
         warm = [target.scrape()[0] for _ in range(WARM_SCRAPES)]
         text = gzip.decompress(seen)
         return Result(
@@ -95,8 +86,7 @@ def measure(minutes: float, arguments: list[str]) -> Result:
             zipped_bytes=len(seen),
             series=sum(not line.startswith(b"#") for line in text.splitlines()),
             core_percent=share,
-            resident_mebibytes=target.resident_mebibytes("VmRSS"),
-            resident_peak_mebibytes=target.resident_mebibytes("VmHWM"),
+            resident_mebibytes=resident_mebibytes(target.process.pid),
             minutes=minutes,
         )
     finally:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from exporter.config import reference as configuration
+from exporter.gpus.simulated import reference as simulated_node
 from exporter.metrics import reference as metrics
 from setup import stubs
 
@@ -16,6 +17,7 @@ def generated() -> dict[Path, bytes]:
     return {
         ROOT / "docs/metrics.md": metrics.render().encode(),
         ROOT / "docs/configuration.md": configuration.render().encode(),
+        ROOT / "docs/simulated-node.md": simulated_node.render().encode(),
         **stubs.generate(),
     }
 

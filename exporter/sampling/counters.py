@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
+from math import fsum
 
 from exporter.model.readings import UtilizationSample
 
@@ -76,7 +76,7 @@ class BusyIntegral:
         fresh = [s for s in samples if seen is None or s.timestamp > seen]
         if not fresh:
             return None
-        newest, mean = fresh[-1].timestamp, fmean(s.ratio for s in fresh)
+        newest, mean = fresh[-1].timestamp, fsum(s.ratio for s in fresh) / len(fresh)
         seconds = 0.0
         if seen is not None:
             elapsed = now - self._read_at

@@ -130,6 +130,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    description: str
     repeat: float
     setups: tuple[Setup, ...]
     pods: tuple[Pod, ...]
@@ -192,7 +193,7 @@ class _Reader:
         }
 
     def scenario(self, root: Entry) -> Scenario:
-        root.get("description", Value.text, "")
+        description = root.get("description", Value.text, "")
         self._repeat = root.get("repeat", Value.seconds, FOREVER)
         if self._repeat == 0:
             raise root.at("repeat").error("repeat: has to be more than 0")
@@ -200,7 +201,7 @@ class _Reader:
         pods = root.get("pods", lambda value: self._entries(value, self._pod), ())
         faults = root.get("faults", lambda value: self._entries(value, self._fault), ())
         root.finish()
-        return Scenario(self._repeat, setups, pods, faults)
+        return Scenario(description, self._repeat, setups, pods, faults)
 
     def _entries(self, value: Value, read: Callable[[Entry], E]) -> tuple[E, ...]:
         entries = []
