@@ -3,6 +3,7 @@
 The driver's own side of these, error by error, is in test_nvml; the kubelet's in test_kubelet.
 """
 
+import re
 import socket
 import subprocess
 import sys
@@ -121,6 +122,7 @@ def test_kubelet_down_and_back(scenario: Path) -> None:
         running.until(lambda: running.value("gpu_allocation_info", pod="train") is None)
         assert running.value("gpu_memory_used_bytes", gpu="0") is not None
         running.until(lambda: running.value("gpu_allocation_info", pod="train") == 1)
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARNING) ", line) for line in running.log)
 
 
 def test_stop_while_the_kubelet_hangs(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_stop_while_the_kubelet_hangs(tmp_path: Path) -> None:
         (["--listen", "192.0.2.1:9400"], "listen: 192.0.2.1:9400: Cannot assign requested address"),
         (["--config", "/nonexistent"], "--config: cannot read '/nonexistent'"),
         (
-            ["--backend", "simulated", "--scenario", "/nonexistent"],
+            ["--listen=127.0.0.1:0", "--backend", "simulated", "--scenario", "/nonexistent"],
             "scenario: /nonexistent: No such file or directory",
         ),
     ],

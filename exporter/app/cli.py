@@ -1,5 +1,6 @@
 """The command line: which options and commands there are, and which exit code an error gives."""
 
+import os
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
@@ -60,6 +61,8 @@ def _cli(context: click.Context, /, command: str, **_options: Any) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and give its exit code. ``arguments`` default to the process's own."""
+    # gRPC's C core would write lines of its own into the log, such as one for each lost connection.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         return int(_cli.main(arguments, prog_name=PROGRAM, standalone_mode=False) or ExitCode.OK)
     except click.ClickException as error:

@@ -33,7 +33,9 @@ async def _serve(config: Config) -> int:
     try:
         socket = listen(config.listen.host, config.listen.port)
     except OSError as error:
-        raise ConfigError(f"listen: {config.listen}: {error.strerror or error}") from error
+        # Python appends what it attempted; the address is ours to name.
+        reason = str(error.strerror).partition(" (while")[0]
+        raise ConfigError(f"listen: {config.listen}: {reason}") from error
     ticks = Ticks(
         fast=config.fast_interval,
         full=config.full_interval,
