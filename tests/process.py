@@ -103,4 +103,5 @@ def exporter(*arguments: str | Path) -> Iterator[Exporter]:
         try:
             yield Exporter(process)
         finally:
-            process.kill()
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)

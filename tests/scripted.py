@@ -36,10 +36,11 @@ class ManualClock:
 
 
 @dataclass
-class HeldWorker:
-    """Runs jobs at once, unless it is told to hold them: then they hang until released."""
+class QueueWorker:
+    """Keeps jobs until it is told to run them, as a thread does while the loop is busy."""
 
     hold: bool = False
+    """Jobs hang until released."""
     stopped: bool = False
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
@@ -51,16 +52,14 @@ class HeldWorker:
                 result = error
             done(result)
 
-        if self.hold:
-            self.waiting.append(work)
-        else:
-            work()
+        self.waiting.append(work)
 
-    def release(self) -> None:
-        self.hold = False
-        waiting, self.waiting = self.waiting, []
+    def run(self) -> bool:
+        """Run what waits; return whether there was anything."""
+        waiting, self.waiting = ([], self.waiting) if self.hold else (self.waiting, [])
         for work in waiting:
             work()
+        return bool(waiting)
 
     def stop(self) -> None:
         self.stopped = True
@@ -132,8 +131,8 @@ class ScriptedReader:
 class ScriptedBackend:
     name = "nvml"
 
-    def __init__(self, clock: ManualClock, count: int = 2) -> None:
-        self.gpus = [ScriptedReader(gpu(index), clock) for index in range(count)]
+    def __init__(self, clock: ManualClock, described: Sequence[Gpu]) -> None:
+        self.gpus = [ScriptedReader(each, clock) for each in described]
         self.listed: Sequence[ScriptedReader] = self.gpus
         self.open_error: GpuError | None = None
         self.events: list[Event] = []
@@ -186,8 +185,8 @@ class Rig:
         hold: Collection[str] = (),
     ) -> None:
         self.clock = clock
-        self._hold = {"events", *hold}
-        self.workers: dict[str, HeldWorker] = {}
+        self._hold = hold
+        self.workers: dict[str, QueueWorker] = {}
         self.sampler = Sampler(
             backend,
             ticks=Ticks(event_wait=0.0),
@@ -196,23 +195,22 @@ class Rig:
             clock=clock,
             wall=clock.wall,
         )
-        self.sampler.step()
+        self.step()
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.clock.now += 1.0
-            self._deliver_events()
-            self.sampler.step()
+            self.workers["events"].run()  # once: each wait for events asks for the next
+            self.step()
 
-    def _deliver_events(self) -> None:
-        """Let one wait for events end. The next one that it asks for is held again."""
-        worker = self.workers["events"]
-        waiting, worker.waiting = worker.waiting, []
-        for work in waiting:
-            work()
+    def step(self) -> None:
+        """Step, and only then let the workers work, until all are done."""
+        self.sampler.step()
+        while any(w.run() for name, w in list(self.workers.items()) if name != "events"):
+            pass
 
-    def _worker(self, name: str) -> HeldWorker:
-        worker = HeldWorker(hold=name in self._hold)
+    def _worker(self, name: str) -> QueueWorker:
+        worker = QueueWorker(hold=name in self._hold)
         self.workers[name] = worker
         return worker
 
@@ -226,9 +224,10 @@ class Harness(Rig):
         claims: Claims | None = None,
         open_error: GpuError | None = None,
         hold: Collection[str] = (),
+        listed: Sequence[Gpu] | None = None,
     ) -> None:
         clock = ManualClock()
-        self.backend = ScriptedBackend(clock, count)
+        self.backend = ScriptedBackend(clock, listed or [gpu(index) for index in range(count)])
         self.backend.open_error = open_error
         self.claims = ScriptedClaims(claims or Claims())
         super().__init__(self.backend, clock, self.claims, hold)

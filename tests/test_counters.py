@@ -30,6 +30,12 @@ def test_monotonic_adds_what_came_after_a_reset() -> None:
     assert counter.added == 3
 
 
+def test_a_raw_value_that_falls_a_little_has_not_started_again() -> None:
+    counter = Monotonic()
+    totals = [counter.update(raw) for raw in (1000, 1100, 1099, 1101, 600, 1102)]
+    assert totals == [1000, 1100, 1100, 1101, 1101, 1102]
+
+
 def test_first_batch_counts_nothing_of_the_past() -> None:
     busy = BusyIntegral().add(samples(0, 70), now=14.0)
     assert busy is not None
@@ -50,6 +56,14 @@ def test_a_hole_counts_at_the_mean_of_what_follows() -> None:
     busy = integral.add(samples(130, 200, ratio=0.25), now=40.0)
     assert busy is not None
     assert busy.seconds == pytest.approx(0.25 * 26.0)
+
+
+def test_a_hole_that_is_too_long_counts_as_nothing() -> None:
+    integral = BusyIntegral()
+    integral.add(samples(0, 70), now=14.0)
+    busy = integral.add(samples(1000, 1070), now=214.0)
+    assert busy is not None
+    assert busy.seconds == pytest.approx(14.2)
 
 
 def test_time_of_an_interruption_counts_for_nothing() -> None:

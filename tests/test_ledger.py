@@ -1,6 +1,7 @@
 """What is booked on containers, and that it never exceeds what their devices did."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -157,46 +158,117 @@ def test_on_a_gpu_that_cannot_be_read_only_the_holder_is_told() -> None:
     assert only(ledger, 20.0).busy_seconds == 5.0
 
 
-PODS = [held(pod, on=on) for pod in ("a", "b", "c") for on in (0, 1)]
-Step = tuple[float, float, tuple[int, ...], bool]
+def test_idle_goes_on_when_nobody_could_tell_and_starts_anew_with_a_new_container() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    ledger.hold([held("notebook")], 0.0)
+    busy(ledger, 0.0, 3590.0, ratio=0.0)
+    ledger.hold(None, 3600.0)
+    ledger.hold([held("notebook")], 3700.0)
+    busy(ledger, 0.0, 3705.0, ratio=0.0)
+    assert only(ledger, 3705.0).idle_seconds == 3705.0
+    ledger.hold([], 3710.0)
+    ledger.hold([held("notebook")], 3720.0)
+    busy(ledger, 0.0, 3725.0, ratio=0.0)
+    assert only(ledger, 3725.0).idle_seconds == 5.0
 
 
-@settings(max_examples=200)
+def test_what_a_device_did_while_shared_is_booked_on_nobody() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    a, shared_a, b = held("a"), held("a", sole=False, share=0.5), held("b", sole=False, share=0.5)
+    ledger.hold([a], 0.0)
+    busy(ledger, 0.0, 0.0)
+    ledger.hold([shared_a, b], 6.0)
+    ledger.hold([a], 29.0)
+    busy(ledger, 30.0, 30.0, ratio=1.0)
+    (first, _) = ledger.samples(30.0)
+    assert first.busy_seconds == pytest.approx(1.0)
+
+
+def test_what_a_device_did_while_it_could_not_be_read_is_booked_on_nobody() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    ledger.hold([held("old")], 0.0)
+    busy(ledger, 0.0, 0.0)
+    ledger.away(GPU.uuid)
+    ledger.hold([held("new")], 5.0)
+    busy(ledger, 5.0, 10.0, ratio=1.0)
+    busy(ledger, 5.0, 15.0, ratio=1.0)
+    by_pod = {s.allocation.container.pod: s.busy_seconds for s in ledger.samples(15.0)}
+    assert by_pod == {"old": 0.0, "new": pytest.approx(5.0)}
+
+
+def test_a_busy_counter_is_absent_while_the_device_does_not_tell() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    ledger.hold([held("train")], 0.0)
+    busy(ledger, 0.0, 0.0)
+    busy(ledger, 5.0, 5.0)
+    ledger.busy(GPU.uuid, [], 10.0)
+    assert only(ledger, 10.0).busy_seconds is None
+    busy(ledger, 10.0, 15.0)
+    assert only(ledger, 15.0).busy_seconds == 15.0
+
+
+# Each pod on each device, as its only holder and as one of two.
+WAYS = [
+    held(pod, on=on, sole=sole, share=1.0 if sole else 0.5)
+    for pod in ("a", "b")
+    for on in (0, 1)
+    for sole in (True, False)
+]
+
+
+def as_resolve_does(picked: Iterable[int]) -> list[Allocation]:
+    """One allocation per container and device, and a sole holder only where there is one."""
+    chosen = {(WAYS[n].container, WAYS[n].device_uuid): WAYS[n] for n in picked}.values()
+    holders = Counter(allocation.device_uuid for allocation in chosen)
+    return [a for a in chosen if not a.sole or holders[a.device_uuid] == 1]
+
+
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(
             st.floats(0.1, 10),
             st.floats(0, 1),
-            st.lists(st.integers(0, 5), max_size=4).map(tuple),
+            st.lists(st.integers(0, len(WAYS) - 1), max_size=4),
+            st.booleans(),
             st.booleans(),
         ),
         max_size=25,
     )
 )
-def test_containers_never_sum_to_more_than_their_device(steps: list[Step]) -> None:
-    """Over any comings and goings, with one holder per device at a time, as resolve sees to."""
+def test_containers_never_exceed_their_device_and_never_go_back(
+    steps: list[tuple[float, float, list[int], bool, bool]],
+) -> None:
+    """Over any comings, goings, sharing, losses of GPU 0, and times when nobody can tell."""
     ledger = Ledger(ended_grace=1e9)
-    now, did, drew = 0.0, defaultdict[str, float](float), 0.0
-    floor: dict[tuple[str, str], float] = {}
-    for gap, ratio, holders, known in steps:
+    now, drew = 0.0, 0.0
+    did: dict[str, float] = defaultdict(float)
+    floors: dict[object, tuple[float, ...]] = {}
+    for gap, ratio, picked, known, lost in steps:
         now += gap / 2
-        by_device = {PODS[index].device_uuid: PODS[index] for index in holders}
-        ledger.hold(list(by_device.values()) if known else None, now)
+        ledger.hold(as_resolve_does(picked) if known else None, now)
         now += gap / 2
-        for on in (0, 1):
+        if lost:
+            ledger.away(gpu(0).uuid)
+        for on in (1,) if lost else (0, 1):
             busy(ledger, ratio * gap, now, ratio, on)
             did[gpu(on).uuid] += ratio * gap
         energy(ledger, 100 * gap, now)
         drew += 100 * gap
-        sums, joules = defaultdict[str, float](float), 0.0
-        for sample in ledger.samples(now):
+        samples = ledger.samples(now)
+        sums: dict[str, float] = defaultdict(float)
+        for sample in samples:
             sums[sample.allocation.device_uuid] += sample.busy_seconds or 0.0
-            joules += sample.energy_joules or 0.0
-            key = (sample.allocation.container.pod, sample.allocation.device_uuid)
-            assert sample.allocated_seconds >= floor.get(key, 0.0)
-            if known:
-                floor[key] = sample.allocated_seconds
-        if not known:
-            floor.clear()
         assert all(sums[uuid] <= did[uuid] + 1e-6 for uuid in sums)
-        assert joules <= drew + 1e-6
+        assert sum(sample.energy_joules or 0.0 for sample in samples) <= drew + 1e-6
+        if not known:
+            floors.clear()
+        for sample in samples:
+            key = (sample.allocation.container, sample.allocation.device_uuid)
+            before = floors.get(key, (0.0, 0.0, 0.0))
+            counters = (sample.allocated_seconds, sample.busy_seconds, sample.energy_joules)
+            floors[key] = tuple(
+                floor if value is None else value
+                for floor, value in zip(before, counters, strict=True)
+            )
+            assert all(new >= old - 1e-9 for old, new in zip(before, floors[key], strict=True))

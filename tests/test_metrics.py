@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -17,7 +17,7 @@ from exporter.metrics.lines import EOF, Lines, One
 from exporter.metrics.table import TABLE
 from exporter.model.claims import Claim, Claims, Container
 from exporter.model.snapshot import Snapshot
-from tests.scripted import Harness, gpu
+from tests.scripted import Harness, ManualClock, gpu
 
 # Plain numbers: counts, states, and facts that are 1.
 UNITLESS = {
@@ -202,7 +202,20 @@ def test_any_number_of_formats_is_not_kept(snapshot: Snapshot) -> None:
     rendered = exposition(snapshot)
     for minor in range(1000):
         rendered.render(f"application/openmetrics-text;version=1.0.{minor}")
-    assert len(rendered._kept) + len(rendered._lines) < 50
+    assert max(len(rendered._kept), len(rendered._formats), len(rendered._asked)) <= 16
+
+
+def test_formats_of_late_are_rendered_before_they_are_asked_for() -> None:
+    clock, current = ManualClock(), Snapshot(timestamp=0.0, backend="nvml")
+    rendered = Exposition(lambda: current, beside=CollectorRegistry(), clock=clock)
+    rendered.render(zipped=True)
+    current = Snapshot(timestamp=1.0, backend="nvml")
+    rendered.refresh()
+    assert set(rendered._kept) == {(CONTENT_TYPE_PLAIN_0_0_4, zipped) for zipped in (False, True)}
+    clock.now += 1000.0
+    current = Snapshot(timestamp=2.0, backend="nvml")
+    rendered.refresh()
+    assert rendered._kept_of is not current  # nobody has asked for long
 
 
 def test_name_filter(snapshot: Snapshot) -> None:

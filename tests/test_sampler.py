@@ -4,6 +4,10 @@ import threading
 import time
 from collections.abc import Sequence
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from exporter.gpus import GpuError
 from exporter.model.claims import Claim, Claims, Container, Sharing
 from exporter.model.devices import Driver
@@ -19,7 +23,7 @@ from exporter.model.readings import (
 )
 from exporter.model.snapshot import ContainerSample, GpuSample, GpuState, SourceHealth
 from exporter.sampling.worker import ThreadWorker
-from tests.scripted import GIB, MIG_GPU, Harness, gpu
+from tests.scripted import GIB, MIG_GPU, Harness, ScriptedReader, gpu
 
 TRAIN = Container("ml", "train-0", "main")
 HELD = Claims(
@@ -36,6 +40,10 @@ def source(harness: Harness, name: str) -> SourceHealth:
     return next(s for s in harness.sampler.snapshot.sources if s.name == name)
 
 
+def failures(harness: Harness, name: str) -> dict[str, int]:
+    return {reason: count for reason, count in source(harness, name).failures.items() if count}
+
+
 def containers(harness: Harness) -> Sequence[ContainerSample]:
     return harness.sampler.snapshot.containers
 
@@ -43,7 +51,7 @@ def containers(harness: Harness) -> Sequence[ContainerSample]:
 def test_everything_is_read_at_once_then_by_its_tick() -> None:
     harness = Harness()
     reads = harness.backend.gpus[0].reads
-    assert reads == ["fast", "full", "slow"]
+    assert reads == ["full", "fast", "slow"]
     assert sample(harness, 0).data is not None
     reads.clear()
     harness.run(30)
@@ -106,7 +114,7 @@ def test_no_driver_at_start_and_loaded_later() -> None:
     harness = Harness(open_error=gone)
     assert harness.sampler.snapshot.gpus == ()
     assert not source(harness, "nvml").up
-    harness.run(10)
+    harness.run(11)
     assert source(harness, "nvml").message == "the driver is not loaded"
     assert source(harness, "nvml").failures["driver_not_loaded"] == 3
     harness.backend.open_error = None
@@ -121,8 +129,8 @@ def test_a_driver_that_does_not_answer_is_told_and_may_still_come() -> None:
     assert source(harness, "nvml").message == "not opened yet"
     harness.run(6)
     assert source(harness, "nvml").message == "no answer in 3 s"
-    assert source(harness, "nvml").failures == {"timeout": 1}
-    harness.workers["driver"].release()
+    assert failures(harness, "nvml") == {"timeout": 1}
+    harness.workers["driver"].hold = False
     harness.run(1)
     assert source(harness, "nvml").up
     assert sample(harness, 0).data is not None
@@ -196,15 +204,15 @@ def test_a_hung_gpu_is_told_within_the_deadline_and_comes_back() -> None:
     harness.run(4)
     hung, other = harness.sampler.snapshot.gpus
     assert (hung.state, hung.data) == (GpuState.HUNG, None)
-    assert hung.read_failures == {"timeout": 1}
+    assert hung.read_failures["timeout"] == 1
     assert other.data is not None
     harness.run(60)
     assert len(harness.workers["gpu-0"].waiting) == 1  # one read in flight at most
-    assert sample(harness, 0).read_failures == {"timeout": 1}
+    assert sample(harness, 0).read_failures["timeout"] == 1
     assert (sample(harness, 1).last_sample_timestamp or 0) >= harness.clock.wall() - 5
 
-    harness.workers["gpu-0"].release()
-    harness.run(1)
+    harness.workers["gpu-0"].hold = False
+    harness.run(2)
     assert sample(harness, 0).state is GpuState.OK
     assert sample(harness, 0).data is not None
 
@@ -218,6 +226,169 @@ def test_a_session_is_not_closed_under_a_hung_read() -> None:
     assert sample(harness, 2).data is not None
 
 
+def test_a_wait_for_events_that_hangs_is_told_and_holds_nobody() -> None:
+    harness = Harness()
+    harness.workers["events"].hold = True
+    harness.run(6)
+    assert failures(harness, "events") == {"timeout": 1}
+    assert source(harness, "events").message == "no answer in 3 s"
+    harness.backend.gpus[0].error = GpuError(Reason.GPU_LOST, "GPU is lost")
+    harness.run(200)
+    assert failures(harness, "events") == {"timeout": 1}
+    assert harness.backend.closed == 0  # not under the wait
+    assert sample(harness, 1).last_sample_timestamp >= harness.clock.wall() - 5  # type: ignore[operator]
+    harness.workers["events"].hold = False
+    harness.run(70)
+    assert source(harness, "events").up
+    assert harness.backend.closed >= 1
+
+
+def test_a_session_that_cannot_be_closed_shows_no_data_and_calls_for_a_new_process() -> None:
+    harness = Harness(count=3)
+    harness.run(5)
+    harness.workers["gpu-0"].hold = True
+    harness.run(4)
+    harness.backend.gpus[1].error = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is gone")
+    harness.run(5)
+    assert [s.data for s in harness.sampler.snapshot.gpus] == [None] * 3
+    assert not source(harness, "nvml").up
+    assert harness.sampler.dead() == ""
+    harness.run(60)
+    assert "a call into the driver has hung" in harness.sampler.dead()
+    harness.workers["gpu-0"].hold = False
+    harness.backend.gpus[1].error = None
+    harness.run(10)
+    assert harness.sampler.dead() == ""
+    assert all(s.data for s in harness.sampler.snapshot.gpus)
+
+
+def test_a_loop_that_stands_still_is_dead() -> None:
+    harness = Harness()
+    harness.clock.now += 9.0
+    assert harness.sampler.dead() == ""
+    harness.clock.now += 1.0
+    assert harness.sampler.dead() == "no sampling step for 10 s"
+
+
+def test_what_was_read_of_a_driver_that_is_gone_is_dropped() -> None:
+    harness = Harness()
+    harness.workers["gpu-0"].hold = True
+    harness.run(1)
+    harness.backend.gpus[1].error = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is gone")
+    harness.backend.open_error = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is gone")
+    harness.run(1)
+    harness.workers["gpu-0"].hold = False
+    harness.run(1)
+    assert [s.state for s in harness.sampler.snapshot.gpus] == [GpuState.FAILED] * 2
+
+
+def test_a_gpu_without_a_name_is_known_until_it_has_one() -> None:
+    nameless = gpu(0, uuid="GPU-at-index-0")
+    unloaded = GpuError(Reason.DRIVER_NOT_LOADED, "the driver is not loaded")
+    harness = Harness(listed=[nameless, gpu(1)], open_error=unloaded)
+    stand_in, real = harness.backend.gpus
+    stand_in.error = GpuError(Reason.GPU_LOST, "GPU is lost")
+    harness.backend.open_error = None
+    harness.run(10)
+    assert sample(harness, 0).state is GpuState.LOST
+    named = ScriptedReader(gpu(0), harness.clock)
+    harness.backend.listed = [named, real]
+    harness.run(62)
+    assert {s.gpu.uuid: s.state for s in harness.sampler.snapshot.gpus} == {
+        gpu(0).uuid: GpuState.OK,
+        gpu(1).uuid: GpuState.OK,
+    }
+
+
+def test_steps_that_come_a_little_late_do_not_make_ticks_slip() -> None:
+    harness = Harness()
+    harness.backend.gpus[0].reads.clear()
+    for number in range(60):
+        harness.clock.now += 1.002 if number % 2 else 0.998
+        harness.step()
+    assert harness.backend.gpus[0].reads.count("full") == 12
+
+
+def test_a_storm_of_xids_is_counted_and_neither_logged_nor_read_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    harness = Harness()
+    harness.backend.gpus[0].reads.clear()
+    for _ in range(30):
+        harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)] * 100
+        harness.run(1)
+    assert sample(harness, 0).xids[31].count == 3000
+    assert len([r for r in caplog.records if "XID" in r.message]) == 1
+    assert harness.backend.gpus[0].reads.count("slow") <= 7
+
+
+def test_the_cost_of_reading_is_not_told_while_nothing_is_read() -> None:
+    harness = Harness()
+    assert source(harness, "nvml").duration_seconds is not None
+    for reader in harness.backend.gpus:
+        reader.error = GpuError(Reason.GPU_LOST, "GPU is lost")
+    harness.run(6)
+    assert source(harness, "nvml").duration_seconds is None
+
+
+def test_allocated_devices_are_counted_once_however_many_claim_them() -> None:
+    other = Container("ml", "train-1", "main")
+    claims = Claims(held=(*HELD.held, Claim(other, "nvidia.com/gpu", gpu(0).uuid)))
+    assert Harness(claims=claims).sampler.snapshot.allocated == {"nvidia.com/gpu": 1}
+
+
+FAULTS = [None, Reason.GPU_LOST, Reason.UNKNOWN, Reason.DRIVER_NOT_LOADED, "hang"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.sampled_from(FAULTS),
+            st.integers(1, 40),
+            st.floats(0, 1),
+            st.floats(0, 1e6),
+            st.booleans(),
+        ),
+        max_size=12,
+    )
+)
+def test_counters_never_go_back_and_containers_never_exceed_their_device(
+    story: list[tuple[int, Reason | str | None, int, float, float, bool]],
+) -> None:
+    """Over any sequence of losses, hangs, driver reloads, counter resets and kubelet outages."""
+    harness = Harness(claims=HELD)
+    floors: dict[object, float] = {}
+    for index, fault, seconds, ratio, energy, kubelet in story:
+        reader = harness.backend.gpus[index]
+        reader.error = GpuError(fault, "fault") if isinstance(fault, Reason) else None
+        reader.ratio, reader.slow = ratio, SlowReading(energy_joules=energy)
+        harness.workers[f"gpu-{index}"].hold = fault == "hang"
+        harness.claims.current = HELD if kubelet else None
+        harness.run(seconds)
+        busy: dict[str, float] = {}
+        for one in harness.sampler.snapshot.gpus:
+            if one.data and one.data.device.busy_seconds is not None:
+                busy[one.gpu.uuid] = one.data.device.busy_seconds
+                _not_back(floors, (one.gpu.uuid, "busy"), one.data.device.busy_seconds)
+                _not_back(floors, (one.gpu.uuid, "energy"), one.data.totals.energy_joules)
+        for held in containers(harness):
+            key = held.allocation.container
+            _not_back(floors, (key, "allocated"), held.allocated_seconds)
+            _not_back(floors, (key, "busy"), held.busy_seconds)
+            if held.busy_seconds is not None:
+                assert held.busy_seconds <= busy[held.allocation.device_uuid] + 1e-6
+                assert held.busy_seconds <= held.allocated_seconds + 1.0
+    assert harness.clock.now - 1000.0 + 1.0 >= max([0.0, *busy.values()] if story else [0.0])
+
+
+def _not_back(floors: dict[object, float], key: object, value: float | None) -> None:
+    if value is not None:
+        assert value >= floors.get(key, 0.0) - 1e-9
+        floors[key] = value
+
+
 def test_a_fault_in_one_reader_costs_that_gpu_alone() -> None:
     harness = Harness()
     harness.backend.gpus[0].error = ZeroDivisionError("division by zero")
@@ -226,7 +397,7 @@ def test_a_fault_in_one_reader_costs_that_gpu_alone() -> None:
     assert sample(harness, 1).data is not None
 
 
-def test_mig_reconfiguration_is_seen_within_a_full_tick() -> None:
+def test_mig_reconfiguration_is_seen_within_a_full_tick_memory_included() -> None:
     harness = Harness(count=1)
     reader = harness.backend.gpus[0]
     reader.gpu = MIG_GPU
@@ -234,8 +405,12 @@ def test_mig_reconfiguration_is_seen_within_a_full_tick() -> None:
         "utilization": None,
         "instance_activity": {1: Activity(5.0, 0.5), 2: Activity(5.0, 0.5)},
     }
+    reader.fast_extra = {"instance_memory": {1: Memory(GIB, GIB // 2, GIB // 2)}}
     harness.run(5)
     assert sample(harness, 0).gpu.slices == MIG_GPU.slices
+    data = sample(harness, 0).data
+    assert data is not None
+    assert data.slices[1].memory_used_peak_bytes == GIB // 2
 
 
 def test_events_bring_rare_reads_forward() -> None:
@@ -244,14 +419,14 @@ def test_events_bring_rare_reads_forward() -> None:
     harness.backend.gpus[0].reads.clear()
     harness.backend.events = [GpuChanged(gpu(0).uuid), XidEvent("GPU-unknown", 1.0, 31)]
     harness.run(1)
-    assert harness.backend.gpus[0].reads == ["fast", "full", "slow"]
+    assert harness.backend.gpus[0].reads == ["full", "fast", "slow"]
 
 
 def test_events_that_say_the_driver_is_gone_end_the_session() -> None:
     harness = Harness()
     harness.backend.event_error = GpuError(Reason.LIBRARY_MISMATCH, "library mismatch")
     harness.run(1)
-    assert source(harness, "nvml").failures == {"library_mismatch": 1}
+    assert failures(harness, "nvml") == failures(harness, "events") == {"library_mismatch": 1}
     harness.backend.event_error = None
     harness.run(5)
     assert harness.backend.opened == 2
@@ -264,7 +439,8 @@ def test_without_events_gpus_are_read_all_the_same_and_events_tried_again() -> N
     harness.run(30)
     assert sample(harness, 0).data is not None
     assert source(harness, "nvml").up
-    assert source(harness, "nvml").failures["no_permission"] > 20
+    assert failures(harness, "events")["no_permission"] > 20
+    assert not source(harness, "events").up
     harness.backend.event_error = None
     harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)]
     harness.run(3)

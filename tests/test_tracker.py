@@ -109,16 +109,37 @@ def test_a_counter_that_is_not_read_is_absent_and_not_frozen() -> None:
     ("reason", "state"),
     [
         (Reason.GPU_LOST, GpuState.LOST),
-        (Reason.TIMEOUT, GpuState.HUNG),
         (Reason.RESET_REQUIRED, GpuState.FAILED),
+        (Reason.TIMEOUT, GpuState.FAILED),
         (Reason.UNKNOWN, GpuState.FAILED),
     ],
 )
-def test_states(reason: Reason, state: GpuState) -> None:
+def test_states_of_failed_reads(reason: Reason, state: GpuState) -> None:
     tracker = tracked(gpu(0))
+    assert tracker.sample(0.0).read_failures[reason] == 0  # before its first
     tracker.failed(reason)
     sample = tracker.sample(0.0)
-    assert (sample.state, sample.read_failures) == (state, {reason: 1})
+    assert (sample.state, sample.read_failures[reason]) == (state, 1)
+
+
+def test_a_hung_read_that_is_only_late_loses_no_busy_time() -> None:
+    tracker = tracked(gpu(0))
+    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), 100.0)
+    tracker.hung()
+    assert (tracker.sample(105.0).state, tracker.sample(105.0).data) == (GpuState.HUNG, None)
+    assert tracker.sample(105.0).read_failures["timeout"] == 1
+    tracker.fast(FastReading(), 108.0, 108.0)
+    tracker.full(FullReading(gpu(0), utilization=buffer(108.0, 1.0)), 108.0)
+    assert data(tracker, 108.0).device.busy_seconds == pytest.approx(8.0)
+
+
+def test_busy_seconds_are_absent_while_utilization_is_unknown() -> None:
+    tracker = tracked(gpu(0))
+    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), 100.0)
+    tracker.full(FullReading(gpu(0), utilization=()), 105.0)
+    assert data(tracker, 105.0).device.busy_seconds is None
+    tracker.full(FullReading(gpu(0), utilization=buffer(110.0, 1.0)), 110.0)
+    assert data(tracker, 110.0).device.busy_seconds == pytest.approx(10.0)
 
 
 def test_failed_fields_are_counted_by_reason() -> None:
@@ -126,7 +147,8 @@ def test_failed_fields_are_counted_by_reason() -> None:
     failure = FieldFailure("power", Reason.NO_PERMISSION)
     tracker.fast(FastReading(failures=(failure,)), 1.0, 1.0)
     tracker.full(FullReading(gpu(0), failures=(failure, FieldFailure("x", Reason.UNKNOWN))), 1.0)
-    assert tracker.sample(1.0).read_failures == {"no_permission": 2, "unknown": 1}
+    failures = tracker.sample(1.0).read_failures
+    assert {reason: n for reason, n in failures.items() if n} == {"no_permission": 2, "unknown": 1}
 
 
 def test_xids_are_counted_also_while_the_gpu_is_lost() -> None:

@@ -28,7 +28,7 @@ class Served:
     url: str
     harness: Harness
     snapshot: Snapshot
-    since_step: float = 0.5
+    dead: str = ""
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ async def served() -> AsyncIterator[Served]:
     handlers = Handlers(
         Exposition(lambda: current.snapshot, beside=CollectorRegistry()),
         snapshot=lambda: current.snapshot,
-        seconds_since_step=lambda: current.since_step,
-        stalled_after=10.0,
+        dead=lambda: current.dead,
     )
     with listen("127.0.0.1", 0) as opened:
         async with (
@@ -81,13 +80,14 @@ async def test_metrics_by_name(served: Served) -> None:
     assert names == {"gpu_memory_used_bytes", "gpu_exporter_gpus"}
 
 
-async def test_health_is_about_the_loop(served: Served) -> None:
+async def test_health_is_about_what_only_a_new_process_helps(served: Served) -> None:
     async with served.http.get(served.url + "/healthz") as response:
         assert response.status == 200
-        assert await response.json() == {"alive": True, "seconds_since_step": 0.5}
-    served.since_step = 11.0
+        assert await response.json() == {"alive": True, "reason": ""}
+    served.dead = "no sampling step for 11 s"
     async with served.http.get(served.url + "/healthz") as response:
         assert response.status == 503
+        assert await response.json() == {"alive": False, "reason": "no sampling step for 11 s"}
 
 
 async def test_readiness_is_about_what_can_be_collected(served: Served) -> None:

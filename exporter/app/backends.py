@@ -2,11 +2,16 @@
 
 import logging
 
+from exporter.app.patience import within
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.gpus import Backend, GpuError
+from exporter.model.readings import Reason
 
 log = logging.getLogger(__name__)
+
+# Only these say that there is no driver. One that is broken or hangs is there, and has to show.
+_NO_DRIVER = {Reason.LIBRARY_NOT_FOUND, Reason.DRIVER_NOT_LOADED}
 
 
 def make_backend(config: Config) -> Backend:
@@ -17,14 +22,18 @@ def make_backend(config: Config) -> Backend:
         case "simulated":
             return _simulated(config)
         case "auto":
-            backend = _nvml()
-            try:
-                backend.open()
-            except GpuError as error:
-                log.warning("no NVIDIA driver answers here, so GPUs are simulated: %s", error)
+            (answer,) = within(config.read_deadline, [_try_driver])
+            if isinstance(answer, GpuError) and answer.reason in _NO_DRIVER:
+                log.warning("there is no NVIDIA driver here, so GPUs are simulated: %s", answer)
                 return _simulated(config)
-            backend.close()
-            return backend
+            return _nvml()
+
+
+def _try_driver() -> None:
+    # A backend of its own, which is left alone where the driver hangs.
+    backend = _nvml()
+    backend.open()
+    backend.close()
 
 
 def _nvml() -> Backend:

@@ -118,7 +118,10 @@ def devices(gpus: Sequence[Gpu], known: int, environment: Mapping[str, str]) -> 
     if not gpus:
         none = f"the driver answers, but shows no GPU (the kernel has {known})"
         return Finding("GPUs", Level.FAIL, none, todo or _RUNTIME_CLASS)
-    what = ", ".join(f"{n} x {model}" for model, n in Counter(gpu.model for gpu in gpus).items())
+    what = ", ".join(
+        f"{n} x {model or 'unidentified'}"
+        for model, n in Counter(gpu.model for gpu in gpus).items()
+    )
     if len(gpus) < known:
         what = f"only {len(gpus)} of {known}: {what}"
         return Finding(

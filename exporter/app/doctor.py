@@ -6,14 +6,13 @@ while, so that a hung GPU is a finding and no hang.
 
 import asyncio
 import os
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 
@@ -21,11 +20,10 @@ from exporter.app import checks
 from exporter.app.backends import make_backend
 from exporter.app.checks import Finding, Level, Readings
 from exporter.app.exits import ExitCode
+from exporter.app.patience import within
 from exporter.config import Config
 from exporter.gpus import Backend, Reader
 from exporter.model.claims import Claims
-
-T = TypeVar("T")
 
 _ACTIVITY_SECONDS: Final = 0.5
 """Between two full reads. GPM needs its samples at least 100 ms apart."""
@@ -56,7 +54,7 @@ def examine(
         yield Finding("backend", Level.INFO, "simulated: no figure is real")
     else:
         yield checks.driver(root)
-        (nodes,) = _within(patience, [partial(checks.device_nodes, root)])
+        (nodes,) = within(patience, [partial(checks.device_nodes, root)])
         yield checks.failed("device nodes", nodes) if isinstance(nodes, Exception) else nodes
     yield from _gpus(backend, environment, root, patience)
     yield checks.kubelet_socket(config, simulated=simulated) or _kubelet(config, patience)
@@ -81,19 +79,22 @@ def report(findings: Sequence[Finding]) -> str:
 def _gpus(
     backend: Backend, environment: Mapping[str, str], root: Path, patience: float
 ) -> Iterator[Finding]:
-    (opened,) = _within(patience, [backend.open])
+    (opened,) = within(patience, [backend.open])
     yield checks.library(opened)
     if isinstance(opened, Exception):
         return
-    (readers,) = _within(patience, [backend.readers])
+    (readers,) = within(patience, [backend.readers])
     if isinstance(readers, Exception):
         yield checks.failed("GPUs", readers)
         return
-    gpus = [reader.gpu for reader in readers]
+    results = within(patience, [partial(_read, reader) for reader in readers])
+    gpus = [
+        result.full.gpu if isinstance(result, Readings) else reader.gpu
+        for reader, result in zip(readers, results, strict=True)
+    ]
     known = len(list((root / "proc/driver/nvidia/gpus").glob("*")))
     yield checks.devices(gpus, known, environment)
     yield checks.mig(gpus, environment)
-    results = _within(patience, [partial(_read, reader) for reader in readers])
     yield from checks.readings(dict(zip((gpu.index for gpu in gpus), results, strict=True)))
     read = [result for result in results if isinstance(result, Readings)]
     if read:
@@ -110,7 +111,7 @@ def _read(reader: Reader) -> Readings:
 
 
 def _kubelet(config: Config, patience: float) -> Finding:
-    (answer,) = _within(patience, [lambda: asyncio.run(_claims(config))])
+    (answer,) = within(patience, [lambda: asyncio.run(_claims(config))])
     return checks.kubelet_claims(answer, config.resources)
 
 
@@ -128,28 +129,3 @@ async def _claims(config: Config) -> Claims:
         return replace(claims, allocatable=await client.allocatable())
     finally:
         await client.close()
-
-
-def _within(seconds: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """Make all calls at once and wait for their results, or for the time to pass.
-
-    A call that has not returned by then gives :class:`TimeoutError` and is left alone.
-    """
-    results: list[T | Exception] = [TimeoutError(f"no answer for {seconds:g}s") for _ in calls]
-
-    def run(index: int, call: Callable[[], T]) -> None:
-        try:
-            results[index] = call()
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
-            results[index] = error
-
-    threads = [
-        threading.Thread(target=run, args=(index, call), daemon=True)
-        for index, call in enumerate(calls)
-    ]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + seconds
-    for thread in threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    return list(results)

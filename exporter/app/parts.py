@@ -65,18 +65,19 @@ async def running(config: Config, ticks: Ticks) -> AsyncIterator[Parts]:
                 grace_seconds=config.claims_grace,
             )
             background(mapper.run(), "kubelet")
+        process = CollectorRegistry()
+        ProcessCollector(registry=process)
+        exposition = Exposition(lambda: sampler.snapshot, node=config.node, beside=process)
         loop = asyncio.get_running_loop()
         sampler = Sampler(
             backend,
             ticks=ticks,
             workers=lambda name: ThreadWorker(name, loop.call_soon_threadsafe),
             claims=mapper,
+            on_publish=exposition.refresh,
         )
         stack.callback(sampler.stop)
         background(sampler.run(), "sampling")
-        process = CollectorRegistry()
-        ProcessCollector(registry=process)
-        exposition = Exposition(lambda: sampler.snapshot, node=config.node, beside=process)
         yield Parts(sampler, exposition, tuple(tasks))
     finally:
         with suppress(TimeoutError):  # what is stuck is left behind

@@ -15,9 +15,6 @@ from exporter.web.server import Handlers, listen, make_app, serving
 
 log = logging.getLogger(__name__)
 
-# The least time without a step after which the sampling loop counts as dead.
-_STALLED_SECONDS = 10.0
-
 
 def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
@@ -49,8 +46,7 @@ async def _serve(config: Config) -> int:
             handlers = Handlers(
                 parts.exposition,
                 snapshot=lambda: parts.sampler.snapshot,
-                seconds_since_step=parts.sampler.seconds_since_step,
-                stalled_after=max(_STALLED_SECONDS, 3 * ticks.fast),
+                dead=parts.sampler.dead,
             )
             async with serving(make_app(handlers), socket) as url:
                 log.info("kube-gpu-exporter %s serves %s/metrics", __version__, url)

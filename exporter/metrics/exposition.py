@@ -1,6 +1,7 @@
 """A snapshot as Prometheus reads it. prometheus_client writes the formats."""
 
 import gzip
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -9,12 +10,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from exporter.metrics.family import Family, Point
-from exporter.metrics.lines import Encode, Lines
+from exporter.metrics.lines import Lines
 from exporter.metrics.table import TABLE
 from exporter.model.snapshot import Snapshot
 
 # Formats are few, but clients can name any number of versions of them.
 _MOST_FORMATS = 8
+# Longer than anybody's scrape interval.
+_LATELY_SECONDS = 150.0
 
 
 class SnapshotCollector(Collector):
@@ -50,20 +53,28 @@ class SnapshotCollector(Collector):
 class Exposition:
     """Renders the current snapshot, and keeps the bytes for as long as it is current.
 
-    ``beside`` holds further collectors, such as of the process itself.
+    ``beside`` holds further collectors, such as of the process itself. ``clock`` is monotonic.
     """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], *, node: str = "", beside: CollectorRegistry
+        self,
+        snapshot: Callable[[], Snapshot],
+        *,
+        node: str = "",
+        beside: CollectorRegistry,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot = snapshot
         self._collector = SnapshotCollector(snapshot, node)
         self._beside = beside
+        self._clock = clock
         self._all = CollectorRegistry()
         self._all.register(self._collector)
-        self._lines: dict[str, Lines] = {}
-        self._rendered_from: Snapshot | None = None
+        self._formats: dict[str, Lines] = {}
+        self._asked: dict[tuple[str, bool], float] = {}
+        """When each format, zipped or not, was last asked for."""
         self._kept: dict[tuple[str, bool], bytes] = {}
+        self._kept_of: Snapshot | None = None
 
     def render(
         self, accept: str = "", *, zipped: bool = False, names: Sequence[str] = ()
@@ -76,23 +87,40 @@ class Exposition:
         if names:
             body = encode(self._all.restricted_registry(names))
             return _zip(body) if zipped else body, content_type
-        snapshot = self._snapshot()
-        if snapshot is not self._rendered_from or len(self._kept) > 2 * _MOST_FORMATS:
-            self._rendered_from = snapshot
-            self._kept.clear()
-        plain, wanted = (content_type, False), (content_type, zipped)
-        if plain not in self._kept:
-            self._kept[plain] = self._encode(snapshot, encode, content_type)
-        if wanted not in self._kept:
-            self._kept[wanted] = _zip(self._kept[plain])
-        return self._kept[wanted], content_type
+        if content_type not in self._formats:
+            if len(self._formats) >= _MOST_FORMATS:
+                for kept in (self._formats, self._asked, self._kept):
+                    kept.clear()
+            self._formats[content_type] = Lines(encode, self._collector.metric)
+        self._asked[content_type, zipped] = self._clock()
+        return self._bytes(content_type, zipped=zipped), content_type
 
-    def _encode(self, snapshot: Snapshot, encode: Encode, content_type: str) -> bytes:
-        if len(self._lines) > _MOST_FORMATS:
-            self._lines.clear()
-        lines = self._lines.setdefault(content_type, Lines(encode, self._collector.metric))
+    def refresh(self) -> None:
+        """Render a new snapshot in the formats of late, so that no scrape has to wait for it."""
+        now = self._clock()
+        for (content_type, zipped), asked in list(self._asked.items()):
+            if now - asked < _LATELY_SECONDS:
+                self._bytes(content_type, zipped=zipped)
+            else:
+                del self._asked[content_type, zipped]
+
+    def _bytes(self, content_type: str, *, zipped: bool) -> bytes:
+        snapshot = self._snapshot()
+        if snapshot is not self._kept_of:
+            self._kept_of = snapshot
+            self._kept.clear()
+        key = content_type, zipped
+        if key not in self._kept:
+            self._kept[key] = (
+                _zip(self._bytes(content_type, zipped=False))
+                if zipped
+                else self._encode(snapshot, self._formats[content_type])
+            )
+        return self._kept[key]
+
+    def _encode(self, snapshot: Snapshot, lines: Lines) -> bytes:
         ours = "".join([lines.encode(family, family.points(snapshot)) for family in TABLE])
-        return ours.encode() + encode(self._beside)
+        return ours.encode() + lines.format(self._beside)
 
 
 def _zip(body: bytes) -> bytes:

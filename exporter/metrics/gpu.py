@@ -154,7 +154,7 @@ MEMORY = (
     ),
     per_gpu(
         "gpu_memory_used_bytes",
-        "Device memory allocated by processes; without what the driver reserves.",
+        "Device memory allocated by processes; without what the driver reserves, where it tells.",
         lambda d: d.fast.memory.used_bytes if d.fast.memory else None,
     ),
     per_gpu(
@@ -177,7 +177,8 @@ MEMORY = (
 POWER_AND_CLOCKS = (
     per_gpu(
         "gpu_power_draw_watts",
-        "Power that the board draws; the driver's mean over about a second.",
+        "Power that the board draws: its mean over about a second on newer boards, the value of the"
+        " moment on older ones.",
         lambda d: d.full.power_draw_watts,
     ),
     per_gpu(

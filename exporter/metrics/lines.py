@@ -33,7 +33,7 @@ class Lines:
     """
 
     def __init__(self, encode: Encode, metric: Callable[[Family, Iterable[Point]], Metric]) -> None:
-        self._encode = encode
+        self.format = encode
         self._metric = metric
         self._heads: dict[str, str] = {}
         self._starts: dict[str, dict[tuple[str, ...], str]] = {}
@@ -53,7 +53,7 @@ class Lines:
         )
 
     def _learn(self, family: Family, points: list[Point]) -> dict[tuple[str, ...], str]:
-        text = self._encode(One(self._metric(family, points))).decode().removesuffix(EOF)
+        text = self.format(One(self._metric(family, points))).decode().removesuffix(EOF)
         lines = text.removesuffix("\n").split("\n")
         heads = lines[: -len(points)]
         self._heads[family.name] = "".join(f"{line}\n" for line in heads)

@@ -113,13 +113,14 @@ EXPORTER = (
     ),
     Family(
         "gpu_exporter_source_up",
-        "Whether a source answers (1) or not (0): the driver by its backend's name, the kubelet.",
+        "Whether a source answers (1) or not (0): the driver by its backend's name, the driver's"
+        " events, the kubelet.",
         ("source",),
         _source_up,
     ),
     Family(
         "gpu_exporter_source_duration_seconds",
-        "What the source's last read took; of the GPUs' full readings, the longest.",
+        "What the source's last read took; of the GPUs' last full readings, the longest.",
         ("source",),
         _source_duration,
     ),

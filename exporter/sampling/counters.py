@@ -8,6 +8,7 @@ from math import fsum
 
 from exporter.model.readings import UtilizationSample
 
+_LONGEST_HOLE_SECONDS = 30.0
 # How far the driver's sample times may run ahead of ours before we call it a step of its clock.
 _CLOCK_SLACK_SECONDS = 1.0
 
@@ -16,6 +17,8 @@ class Monotonic:
     """A counter that never goes back, over a raw one that may start again from 0.
 
     It begins at the first raw value, so that a restart of this program does not look like a reset.
+    A raw value that falls by less than half has not started again: it is a reading that came late
+    or left something out, and adds nothing.
     """
 
     __slots__ = ("_raw", "added", "total")
@@ -29,11 +32,13 @@ class Monotonic:
     def update(self, raw: float) -> float:
         """Take the raw counter's value; return the total."""
         if self._raw is None:
-            self.total = raw
-        else:
+            self.total = self._raw = raw
+        elif raw >= self._raw or raw < self._raw / 2:
             self.added = raw - self._raw if raw >= self._raw else raw
             self.total += self.added
-        self._raw = raw
+            self._raw = raw
+        else:
+            self.added = 0.0
         return self.total
 
 
@@ -51,7 +56,8 @@ class BusyIntegral:
     """Integrates utilisation samples over the driver's sample buffer.
 
     Buffers of successive reads overlap, or, when reads are further apart than the buffer is deep,
-    leave a hole. Overlap counts once; a hole counts at the mean of the batch after it.
+    leave a hole. Overlap counts once. A hole counts at the mean of the batch after it, and one that
+    is too long for that to mean anything counts as nothing.
     """
 
     __slots__ = ("_read_at", "_seen")
@@ -95,8 +101,10 @@ def _integrate(start: float, samples: Sequence[UtilizationSample], mean: float) 
         sample.ratio * (sample.timestamp - before.timestamp) for before, sample in pairwise(samples)
     )
     if within and first > 1.5 * (period := within / (len(samples) - 1)):
-        return seconds + samples[0].ratio * period + mean * (first - period)
-    return seconds + samples[0].ratio * first
+        hole = first - period
+        known = hole if hole <= _LONGEST_HOLE_SECONDS else 0.0
+        return seconds + samples[0].ratio * period + mean * known
+    return seconds + samples[0].ratio * min(first, _LONGEST_HOLE_SECONDS)
 
 
 class WindowPeak:

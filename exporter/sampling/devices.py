@@ -53,7 +53,8 @@ class DeviceTracker:
         return DeviceTotals(
             utilization_ratio=self._utilization,
             utilization_peak_ratio=self._utilization_peak.value(now),
-            busy_seconds=self._busy_seconds,
+            # A counter that stands still because nothing is known would look like an idle device.
+            busy_seconds=None if self._utilization is None else self._busy_seconds,
             memory_used_peak_bytes=None if memory_peak is None else int(memory_peak),
         )
 

@@ -16,7 +16,8 @@ IDLE_RATIO = 0.01
 @dataclass(slots=True)
 class _Entry:
     allocation: Allocation
-    started: float
+    since: float
+    """From when on it has been held, as it is held now."""
     active: float
     """When the device was last busy; the start, until it was."""
     accounted: float
@@ -31,7 +32,7 @@ class _Entry:
 
     def part_of(self, since: float, until: float) -> float:
         """Return the part of the interval in which the container held the device."""
-        start = max(since, self.started)
+        start = max(since, self.since)
         end = until if self.ended is None else min(until, self.ended)
         return max(0.0, end - start) / (until - since) if until > since else 0.0
 
@@ -55,11 +56,13 @@ class Ledger:
         # When a device's last step was booked; also tells which devices have such steps at all.
         self._busy_at: dict[str, float] = {}
         self._energy_at: dict[str, float] = {}
+        # Devices whose GPU's last full reading told their utilization.
+        self._telling: set[str] = set()
 
     def hold(self, allocations: Sequence[Allocation] | None, now: float) -> None:
         """Take who holds what from now on; ``None`` when nobody can tell.
 
-        A container that comes back, after its kubelet was away say, goes on where it was.
+        A container that is still there when somebody can tell again goes on where it was.
         """
         current = {(a.container, a.device_uuid): a for a in allocations or ()}
         for key, entry in self._entries.items():
@@ -67,23 +70,26 @@ class Ledger:
                 self._account(entry, now)
                 entry.ended = now
                 entry.forget_gauges()
-        if allocations is not None and not self._known:
+        unknown_until_now, self._known = not self._known, allocations is not None
+        if unknown_until_now and self._known:
             # What did not come back ended while nobody could tell.
-            for key in [k for k in self._entries if k not in current]:
-                del self._entries[key]
-        self._known = allocations is not None
+            self._entries = {key: entry for key, entry in self._entries.items() if key in current}
         for key, allocation in current.items():
-            self._open(key, allocation, now)
+            if key in self._entries:
+                self._go_on(self._entries[key], allocation, now, same=unknown_until_now)
+            else:
+                self._entries[key] = self._started(allocation, now)
 
     def busy(self, gpu_uuid: str, steps: Iterable[BusyStep], now: float) -> None:
         """Book the busy time that a GPU's full reading at ``now`` added, on all its devices."""
         self._unreadable.discard(gpu_uuid)
-        for entry in self._entries.values():
-            if entry.allocation.gpu.uuid == gpu_uuid:
-                entry.utilization = None
+        for entry in self._on(gpu_uuid):
+            entry.utilization = None
+            self._telling.discard(entry.allocation.device_uuid)
         for step in steps:
             since = self._busy_at.get(step.device_uuid, now)
             self._busy_at[step.device_uuid] = now
+            self._telling.add(step.device_uuid)
             for entry in self._sole_holders(step.device_uuid):
                 part = step.seconds * entry.part_of(since, now)
                 entry.busy_seconds = (entry.busy_seconds or 0.0) + part
@@ -114,9 +120,11 @@ class Ledger:
         A busy counter that stands still would look like a container that idles.
         """
         self._unreadable.add(gpu_uuid)
-        for entry in self._entries.values():
-            if entry.allocation.gpu.uuid == gpu_uuid:
-                entry.forget_gauges()
+        for entry in self._on(gpu_uuid):
+            entry.forget_gauges()
+            # What the device does meanwhile comes in one step, of which nobody can say whose it is.
+            self._busy_at.pop(entry.allocation.device_uuid, None)
+            self._energy_at.pop(entry.allocation.device_uuid, None)
 
     def samples(self, now: float) -> tuple[ContainerSample, ...]:
         """Return every container that has a device, or had until a grace ago."""
@@ -126,25 +134,35 @@ class Ledger:
         for entry in self._entries.values():
             self._account(entry, now)
         return tuple(
-            _held(entry) if entry.allocation.gpu.uuid in self._unreadable else _sample(entry, now)
+            self._sample(entry, now)
             for _, entry in sorted(self._entries.items(), key=itemgetter(0))
         )
 
-    def _open(self, key: tuple[Container, str], allocation: Allocation, now: float) -> None:
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entries[key] = _Entry(allocation, now, active=now, accounted=now)
-        elif entry.ended is not None:
-            entry.started = entry.active = entry.accounted = now
-            entry.ended = None
+    def _started(self, allocation: Allocation, now: float) -> _Entry:
+        entry = _Entry(allocation, since=now, active=now, accounted=now)
+        self._begin_counters(entry)
+        return entry
+
+    def _go_on(self, entry: _Entry, allocation: Allocation, now: float, *, same: bool) -> None:
+        """Take an allocation again; ``same`` if it is the one that ended, no new container."""
         self._account(entry, now)
-        if entry.allocation.sole and not allocation.sole:
+        if entry.ended is not None:
+            entry.ended, entry.since, entry.accounted = None, now, now
+            if not same:
+                entry.active = now
+        if entry.allocation.sole is not allocation.sole:
+            entry.since = now  # no step is booked on a time in which the device was shared
             entry.forget_gauges()
         entry.allocation = allocation
-        if allocation.sole:  # a counter that begins at its first event hides that event
-            if entry.busy_seconds is None and allocation.device_uuid in self._busy_at:
+        self._begin_counters(entry)
+
+    def _begin_counters(self, entry: _Entry) -> None:
+        """Have counters stand at 0 before their first event, or nobody sees it."""
+        if entry.allocation.sole:
+            uuid = entry.allocation.device_uuid
+            if entry.busy_seconds is None and uuid in self._busy_at:
                 entry.busy_seconds = 0.0
-            if entry.energy_joules is None and allocation.device_uuid in self._energy_at:
+            if entry.energy_joules is None and uuid in self._energy_at:
                 entry.energy_joules = 0.0
 
     def _account(self, entry: _Entry, now: float) -> None:
@@ -159,32 +177,30 @@ class Ledger:
             if uuid == device_uuid and entry.allocation.sole
         ]
 
+    def _on(self, gpu_uuid: str) -> list[_Entry]:
+        return [e for e in self._entries.values() if e.allocation.gpu.uuid == gpu_uuid]
+
     def _drop_ended(self, now: float) -> None:
         if self._known:
             for key, entry in list(self._entries.items()):
                 if entry.ended is not None and now - entry.ended > self._ended_grace:
                     del self._entries[key]
 
-
-def _held(entry: _Entry) -> ContainerSample:
-    return ContainerSample(
-        allocation=entry.allocation,
-        ended=entry.ended is not None,
-        allocated_seconds=entry.allocated_seconds,
-    )
-
-
-def _sample(entry: _Entry, now: float) -> ContainerSample:
-    known = entry.utilization is not None
-    return ContainerSample(
-        allocation=entry.allocation,
-        ended=entry.ended is not None,
-        allocated_seconds=entry.allocated_seconds,
-        busy_seconds=entry.busy_seconds,
-        energy_joules=entry.energy_joules,
-        utilization_ratio=entry.utilization,
-        idle_seconds=now - entry.active if known else None,
-        memory_used_bytes=entry.memory.used_bytes if entry.memory else None,
-        memory_limit_bytes=entry.memory.total_bytes if entry.memory else None,
-        memory_peak_bytes=entry.memory_peak,
-    )
+    def _sample(self, entry: _Entry, now: float) -> ContainerSample:
+        allocation, ended = entry.allocation, entry.ended is not None
+        if allocation.gpu.uuid in self._unreadable:
+            return ContainerSample(allocation, ended, entry.allocated_seconds)
+        known = entry.utilization is not None
+        telling = ended or allocation.device_uuid in self._telling
+        return ContainerSample(
+            allocation=allocation,
+            ended=ended,
+            allocated_seconds=entry.allocated_seconds,
+            busy_seconds=entry.busy_seconds if telling else None,
+            energy_joules=entry.energy_joules,
+            utilization_ratio=entry.utilization,
+            idle_seconds=now - entry.active if known else None,
+            memory_used_bytes=entry.memory.used_bytes if entry.memory else None,
+            memory_limit_bytes=entry.memory.total_bytes if entry.memory else None,
+            memory_peak_bytes=entry.memory_peak,
+        )

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 
 from exporter.attribution.resolve import resolve
@@ -24,13 +25,19 @@ from exporter.model.snapshot import GpuState, Snapshot, SourceHealth
 from exporter.sampling.ledger import Ledger
 from exporter.sampling.session import Session
 from exporter.sampling.tracker import GpuTracker
-from exporter.sampling.worker import ThreadWorker, Worker
+from exporter.sampling.worker import Worker
 
 log = logging.getLogger(__name__)
 
 # A GPU that went away comes back only to a new session with the driver. Opening one costs some
-# 10 ms, and events are not seen meanwhile.
+# 10 ms of CPU and a second or two without readings, and events are not seen meanwhile.
 _REVIVE_SECONDS = 60.0
+# A session that can't be closed for so long never will be: a call into the driver hangs for good.
+_STUCK_SECONDS = 60.0
+# The least time without a step after which the sampling loop counts as dead.
+_STALLED_SECONDS = 10.0
+# A storm of the same XID is told once in so long. It is counted all the same.
+_XID_LOG_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class _Read:
     full: FullReading | None = None
     slow: SlowReading | None = None
     error: GpuError | None = None
-    seconds: float = 0.0
+    full_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -77,8 +84,10 @@ class _Slot:
     """When the read under way was asked for."""
     full_due: float = 0.0
     slow_due: float = 0.0
-    full_seconds: float = 0.0
-    """What the last full reading took."""
+    slow_started: float = -math.inf
+    full_seconds: float | None = None
+    """What the last full reading took; unknown while the GPU can't be read."""
+    xid_logged: dict[int, float] = field(default_factory=dict)
 
     @property
     def uuid(self) -> str:
@@ -101,6 +110,7 @@ class Sampler:
         claims: ClaimSource | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        on_publish: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._ticks = ticks
@@ -108,6 +118,7 @@ class Sampler:
         self._claim_source = claims
         self._clock = clock
         self._wall = wall
+        self._on_publish = on_publish
         self._session = Session(
             backend,
             driver=workers("driver"),
@@ -115,6 +126,7 @@ class Sampler:
             retry=ticks.full,
             deadline=ticks.read_deadline,
             event_wait=ticks.event_wait,
+            clock=clock,
             on_open=self._opened,
             on_lost=self._lost,
             on_events=self._got_events,
@@ -143,12 +155,18 @@ class Sampler:
         for slot in self._slots.values():
             self._visit(slot, now)
         self._revive(now)
-        self._session.step(now, quiet=self._quiet)
+        self._session.step(quiet=self._quiet)
         self._publish(now)
 
-    def seconds_since_step(self) -> float:
-        """Return how long ago the loop last came by; for liveness."""
-        return self._clock() - self._stepped
+    def dead(self) -> str:
+        """Say why only a new process would help; an empty string as long as that is not so."""
+        since = self._clock() - self._stepped
+        if since >= max(_STALLED_SECONDS, 3 * self._ticks.fast):
+            return f"no sampling step for {since:.0f} s"
+        stuck = self._session.stuck_seconds()
+        if stuck >= _STUCK_SECONDS:
+            return f"a call into the driver has hung for {stuck:.0f} s, and nothing can be read"
+        return ""
 
     def stop(self) -> None:
         """Let those threads end that are not stuck in a call."""
@@ -164,18 +182,21 @@ class Sampler:
 
     def _opened(self, readers: Sequence[Reader]) -> None:
         listed = {reader.gpu.uuid: reader for reader in readers}
+        for uuid, slot in list(self._slots.items()):
+            if uuid not in listed and not slot.tracker.identified:
+                slot.worker.stop()  # it stood in for a GPU that has a name now
+                del self._slots[uuid]
         for uuid, reader in listed.items():
             if uuid not in self._slots:
                 tracker = GpuTracker(reader.gpu, self._ticks.peak_window)
                 worker = self._workers(f"gpu-{reader.gpu.index}")
                 self._slots[uuid] = _Slot(tracker, worker)
+        now = self._clock()
         for uuid, slot in self._slots.items():
             slot.reader = listed.get(uuid)
-            slot.full_due = slot.slow_due = 0.0
+            slot.full_due = slot.slow_due = now
             if slot.reader is None:
                 self._away(slot, GpuError(Reason.GPU_LOST, "the driver no longer lists it"))
-        now = self._clock()
-        for slot in self._slots.values():
             self._visit(slot, now)
 
     def _lost(self, error: GpuError) -> None:
@@ -186,44 +207,51 @@ class Sampler:
         self._stale = True
 
     def _revive(self, now: float) -> None:
-        if not any(slot.tracker.state is GpuState.LOST for slot in self._slots.values()):
+        """Open a new session now and then while GPUs are away. Never under a read that hangs."""
+        slots = self._slots.values()
+        if all(slot.tracker.state is GpuState.OK for slot in slots):
             self._revive_due = now + _REVIVE_SECONDS
-        elif now >= self._revive_due and self._quiet:  # never close under a read that hangs
+        elif now >= self._revive_due and not any(slot.hung for slot in slots):
             self._revive_due = now + _REVIVE_SECONDS
             self._session.restart()
 
     def _got_events(self, events: Sequence[Event]) -> None:
+        now = self._clock()
         for event in events:
             slot = self._slots.get(event.gpu_uuid)
             if slot is None:
                 log.warning("event of an unknown GPU", extra={"uuid": event.gpu_uuid})
                 continue
-            slot.full_due = slot.slow_due = 0.0
+            slot.full_due = now
+            # Slow readings are dear, and events may come in storms.
+            slot.slow_due = min(slot.slow_due, max(now, slot.slow_started + self._ticks.full))
             if isinstance(event, XidEvent):
                 slot.tracker.xid(event)
-                log.warning(
-                    "XID %d: %s",
-                    event.xid,
-                    action(event.xid),
-                    extra={"uuid": slot.uuid, "pci_bus_id": slot.tracker.gpu.pci_bus_id},
-                )
+                self._log_xid(slot, event.xid, now)
                 self._stale = True
+
+    def _log_xid(self, slot: _Slot, xid: int, now: float) -> None:
+        if now - slot.xid_logged.get(xid, -math.inf) >= _XID_LOG_SECONDS:
+            slot.xid_logged[xid] = now
+            where = {"uuid": slot.uuid, "pci_bus_id": slot.tracker.gpu.pci_bus_id}
+            log.warning("XID %d: %s", xid, action(xid), extra=where)
 
     # Reads
 
     def _visit(self, slot: _Slot, now: float) -> None:
         if slot.started is not None:
             if now - slot.started >= self._ticks.read_deadline and not slot.hung:
-                deadline = self._ticks.read_deadline
-                self._away(slot, GpuError(Reason.TIMEOUT, f"no answer in {deadline:g} s"))
+                self._hung(slot)
             return
         if slot.reader is None or not self._session.is_open:
             return
-        full, slow = now >= slot.full_due, now >= slot.slow_due
+        # Steps come a little early or late: a tick that is due in less than half a step is due.
+        soon = now + self._ticks.fast / 2
+        full, slow = soon >= slot.full_due, soon >= slot.slow_due
         if full:
             slot.full_due = now + self._ticks.full
         if slow:
-            slot.slow_due = now + self._ticks.slow
+            slot.slow_started, slot.slow_due = now, now + self._ticks.slow
         slot.started = now
         reader = slot.reader
         slot.worker.submit(
@@ -236,7 +264,9 @@ class Sampler:
         if isinstance(read, Exception):  # a fault in the backend's code costs this GPU alone
             log.error("read failed", exc_info=read, extra={"uuid": slot.uuid})
             read = _Read(error=GpuError(Reason.UNKNOWN, f"{type(read).__name__}: {read}"))
-        if read.error is None:
+        if self._session.driver is None:
+            pass  # it came too late: what it says is of a driver that is gone
+        elif read.error is None:
             self._take(slot, read, now)
         elif read.error.reason.ends_session:
             self._session.lose(read.error)
@@ -250,12 +280,13 @@ class Sampler:
         if tracker.state is not GpuState.OK:
             log.info("GPU can be read again", extra={"uuid": slot.uuid})
             self._stale = True
-        if read.fast is not None:
-            tracker.fast(read.fast, now, self._wall())
+        # The full reading first: it says which slices the others speak of.
         if read.full is not None:
             self._ledger.busy(slot.uuid, tracker.full(read.full, now), now)
-            slot.full_seconds = read.seconds
+            slot.full_seconds = read.full_seconds
             self._stale = True
+        if read.fast is not None:
+            tracker.fast(read.fast, now, self._wall())
         if read.slow is not None:
             self._ledger.energy(tracker.slow(read.slow, now), now)
         self._book_memory(tracker)
@@ -263,16 +294,21 @@ class Sampler:
     def _away(self, slot: _Slot, error: GpuError) -> None:
         before = slot.tracker.state
         slot.tracker.failed(error.reason)
+        self._without_data(slot, before, str(error))
+
+    def _hung(self, slot: _Slot) -> None:
+        before = slot.tracker.state
+        slot.tracker.hung()
+        self._without_data(slot, before, f"no answer in {self._ticks.read_deadline:g} s")
+
+    def _without_data(self, slot: _Slot, before: GpuState, message: str) -> None:
         slot.full_due = slot.slow_due = 0.0
+        slot.full_seconds = None
         self._ledger.away(slot.uuid)
         if slot.tracker.state is not before:
             self._stale = True
-            log.warning(
-                "GPU is %s: %s",
-                slot.tracker.state,
-                error,
-                extra={"uuid": slot.uuid, "pci_bus_id": slot.tracker.gpu.pci_bus_id},
-            )
+            where = {"uuid": slot.uuid, "pci_bus_id": slot.tracker.gpu.pci_bus_id}
+            log.warning("GPU is %s: %s", slot.tracker.state, message, extra=where)
 
     # Joining and publishing
 
@@ -302,10 +338,12 @@ class Sampler:
         if self._stale or now - self._published >= self._ticks.full:
             self._stale, self._published = False, now
             self.snapshot = self._build(now)
+            self._on_publish()
 
     def _build(self, now: float) -> Snapshot:
         slots = self._slots.values()
-        sources = [self._session.health(max((s.full_seconds for s in slots), default=None))]
+        durations = [s.full_seconds for s in slots if s.full_seconds is not None]
+        sources = [*self._session.health(max(durations, default=None))]
         if self._claim_source:
             sources.append(self._claim_source.health())
         claims = self._claims or Claims()
@@ -317,25 +355,25 @@ class Sampler:
             containers=self._ledger.samples(now),
             sources=tuple(sources),
             allocatable={name: len(ids) for name, ids in (claims.allocatable or {}).items()},
-            allocated=dict(Counter(claim.resource for claim in claims.held)),
+            # Devices, not claims: a terminated pod may still be listed beside its successor.
+            allocated=Counter(
+                resource for resource, _ in {(c.resource, c.device_id) for c in claims.held}
+            ),
             unresolved=self._resolution.unresolved,
         )
-
-
-def thread_workers(deliver: Callable[[Callable[[], None]], object]) -> Callable[[str], Worker]:
-    """Return a maker of threads that hand their results to ``deliver``."""
-    return lambda name: ThreadWorker(name, deliver)
 
 
 def _read(reader: Reader, *, full: bool, slow: bool) -> _Read:
     """Read what is due, on the GPU's own thread."""
     begun = time.perf_counter()
     try:
+        full_reading = reader.read_full() if full else None
+        full_seconds = time.perf_counter() - begun
         return _Read(
             fast=reader.read_fast(),
-            full=reader.read_full() if full else None,
+            full=full_reading,
             slow=reader.read_slow() if slow else None,
-            seconds=time.perf_counter() - begun,
+            full_seconds=full_seconds,
         )
     except GpuError as error:
         return _Read(error=error)

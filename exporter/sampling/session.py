@@ -32,8 +32,9 @@ class Session:
     """Keeps the backend open. Calls that may block run on ``driver``, event waits on ``events``.
 
     Opening is tried again every ``retry`` seconds, so that a driver which is loaded later, or
-    upgraded under us, is picked up; one that does not answer by ``deadline`` counts as down. A wait
-    for events lasts ``event_wait`` seconds at most, for closing has to wait for it.
+    upgraded under us, is picked up. What has not happened by ``deadline`` counts as down, opening
+    and closing alike. A wait for events lasts ``event_wait`` seconds at most, for closing has to
+    wait for it.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Session:
         retry: float,
         deadline: float,
         event_wait: float,
+        clock: Callable[[], float],
         on_open: Callable[[Sequence[Reader]], None],
         on_lost: Callable[[GpuError], None],
         on_events: Callable[[Sequence[Event]], None],
@@ -55,63 +57,89 @@ class Session:
         self._retry = retry
         self._deadline = deadline
         self._event_wait = event_wait
+        self._clock = clock
         self._on_open = on_open
         self._on_lost = on_lost
         self._on_events = on_events
         self._phase = _Phase.CLOSED
+        self._since = 0.0
+        """When the phase began."""
         self._next_try = 0.0
-        self._opening_since: float | None = None
-        self._waiting_for_events = False
-        self._event_error = ""
-        self._failures: Counter[str] = Counter()
+        self._failures = _no_failures()
         self._message = "not opened yet"
         self.driver: Driver | None = None
+        self._waiting_since: float | None = None
+        self._event_failures = _no_failures()
+        self._event_message = ""
 
     @property
     def is_open(self) -> bool:
         return self._phase is _Phase.OPEN
 
-    def step(self, now: float, *, quiet: bool) -> None:
+    def step(self, *, quiet: bool) -> None:
         """Move on: open when due, close when ``quiet``, that is, when no read is under way."""
-        if self._phase is _Phase.CLOSED and now >= self._next_try:
-            self._submit(self._open, now)
-        elif self._phase is _Phase.CLOSING and quiet and not self._waiting_for_events:
-            self._submit(self._reopen, now)  # closing and opening again are one job
-        elif self._opening_since is not None and now - self._opening_since >= self._deadline:
-            self._opening_since = None  # told once; it may still come
-            self._down(GpuError(Reason.TIMEOUT, f"no answer in {self._deadline:g} s"))
-        elif self._phase is _Phase.OPEN and not self._waiting_for_events:
-            self._wait_events()  # the last wait failed
+        if self._phase is _Phase.OPEN:
+            self._watch_events()
+        elif self._phase is _Phase.CLOSED:
+            if self._clock() >= self._next_try:
+                self._submit(self._open)
+        elif self._phase is _Phase.CLOSING and quiet and self._waiting_since is None:
+            self._submit(self._reopen)  # closing and opening again are one job
+        elif self._clock() - self._since >= self._deadline and self._message != self._late:
+            self._down(GpuError(Reason.TIMEOUT, self._late))
 
     def lose(self, error: GpuError) -> None:
         """Note that the driver is gone: close it once nothing uses it, then open it again."""
         if self._phase is _Phase.OPEN:
-            self._phase = _Phase.CLOSING
+            self._enter(_Phase.CLOSING)
             self._down(error)
 
     def restart(self) -> None:
         """Open the driver anew, for a GPU that went away comes back only to a new session."""
-        if self._phase is _Phase.OPEN:
-            self._phase = _Phase.CLOSING
+        if self._phase is _Phase.OPEN and not self._events_hang():
+            self._enter(_Phase.CLOSING)
+
+    def stuck_seconds(self) -> float:
+        """Return for how long closing has waited for calls that do not return; 0 if it does not.
+
+        Nothing can be read until they do, and only a new process helps.
+        """
+        return self._clock() - self._since if self._phase is _Phase.CLOSING else 0.0
 
     def stop(self) -> None:
         """Let both threads end once their call returns."""
         self._driver_worker.stop()
         self._event_worker.stop()
 
-    def health(self, duration: float | None) -> SourceHealth:
-        return SourceHealth(
-            name=self._backend.name,
-            up=self.driver is not None,
-            message="" if self.driver else self._message,
-            duration_seconds=duration,
-            failures=dict(self._failures),
+    def health(self, duration: float | None) -> Sequence[SourceHealth]:
+        """Tell of the driver, and of its events: a driver can be well whose events are not."""
+        up = self.driver is not None
+        return (
+            SourceHealth(
+                name=self._backend.name,
+                up=up,
+                message="" if up else self._message,
+                duration_seconds=duration if up else None,
+                failures=dict(self._failures),
+            ),
+            SourceHealth(
+                name="events",
+                up=up and not self._event_message,
+                message=self._event_message or ("" if up else self._message),
+                failures=dict(self._event_failures),
+            ),
         )
 
-    def _submit(self, job: Callable[[], _Opened], now: float) -> None:
-        self._phase = _Phase.OPENING
-        self._opening_since = now
-        self._next_try = now + self._retry
+    @property
+    def _late(self) -> str:
+        return f"no answer in {self._deadline:g} s"
+
+    def _enter(self, phase: _Phase) -> None:
+        self._phase, self._since = phase, self._clock()
+
+    def _submit(self, job: Callable[[], _Opened]) -> None:
+        self._enter(_Phase.OPENING)
+        self._next_try = self._since + self._retry
         self._driver_worker.submit(job, self._opened)
 
     def _open(self) -> _Opened:
@@ -127,12 +155,11 @@ class Session:
         return self._open()
 
     def _opened(self, result: _Opened | Exception) -> None:
-        self._opening_since = None
         if isinstance(result, Exception):
-            self._phase = _Phase.CLOSED
+            self._enter(_Phase.CLOSED)
             self._down(_as_gpu_error(result))
             return
-        self._phase = _Phase.OPEN
+        self._enter(_Phase.OPEN)
         if self.driver != result.driver:
             log.info(
                 "driver is open",
@@ -140,7 +167,8 @@ class Session:
             )
         self.driver, self._message = result.driver, ""
         self._on_open(result.readers)
-        self._wait_events()
+        if self._waiting_since is None:
+            self._wait_events()
 
     def _down(self, error: GpuError) -> None:
         self._failures[error.reason] += 1
@@ -150,28 +178,46 @@ class Session:
         self.driver, self._message = None, message
         self._on_lost(error)
 
+    def _watch_events(self) -> None:
+        """See to it that somebody waits for events, and that the wait ends."""
+        if self._waiting_since is None:
+            self._wait_events()
+        elif self._events_hang() and self._event_message != self._late:
+            self._events_failed(GpuError(Reason.TIMEOUT, self._late))
+
+    def _events_hang(self) -> bool:
+        longest = self._event_wait + self._deadline
+        return self._waiting_since is not None and self._clock() - self._waiting_since >= longest
+
     def _wait_events(self) -> None:
-        self._waiting_for_events = True
+        self._waiting_since = self._clock()
         self._event_worker.submit(
             lambda: self._backend.wait_events(self._event_wait), self._got_events
         )
 
     def _got_events(self, result: Sequence[Event] | Exception) -> None:
-        self._waiting_for_events = False
+        self._waiting_since = None
         if isinstance(result, Exception):
             error = _as_gpu_error(result)
+            self._events_failed(error)
             if error.reason.ends_session:
                 self.lose(error)
-                return
-            self._failures[error.reason] += 1
-            if str(error) != self._event_error:
-                self._event_error = str(error)
-                log.warning("events can't be read: %s", error, extra={"reason": error.reason})
             return
-        self._event_error = ""
+        self._event_message = ""
         self._on_events(result)
         if self._phase is _Phase.OPEN:
             self._wait_events()
+
+    def _events_failed(self, error: GpuError) -> None:
+        self._event_failures[error.reason] += 1
+        if str(error) != self._event_message:
+            self._event_message = str(error)
+            log.warning("events can't be read: %s", error, extra={"reason": error.reason})
+
+
+def _no_failures() -> Counter[str]:
+    """Count from 0, for ``increase()`` does not see the event that a counter begins with."""
+    return Counter(dict.fromkeys((r for r in Reason if r is not Reason.NOT_SUPPORTED), 0))
 
 
 def _as_gpu_error(error: Exception) -> GpuError:

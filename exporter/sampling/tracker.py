@@ -24,6 +24,15 @@ from exporter.sampling.devices import DeviceTracker
 
 K = TypeVar("K")
 
+# Counted from 0, for `increase()` does not see the event that a counter begins with.
+_WHOLE_GPU = (
+    Reason.GPU_LOST,
+    Reason.RESET_REQUIRED,
+    Reason.TIMEOUT,
+    Reason.NO_PERMISSION,
+    Reason.UNKNOWN,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class BusyStep:
@@ -61,13 +70,18 @@ class GpuTracker:
         self._slice_busy_seconds: defaultdict[str, float] = defaultdict(float)
         self._slow_at: float | None = None
         self._xids: dict[int, XidTotal] = {}
-        self._failures: Counter[str] = Counter()
+        self._failures = Counter[str](dict.fromkeys(_WHOLE_GPU, 0))
         self._sampled_at: float | None = None
 
     @property
     def ok(self) -> bool:
         """Whether there is data: the state is good and a full reading has been taken since."""
         return self.state is GpuState.OK and self._full is not None
+
+    @property
+    def identified(self) -> bool:
+        """Whether the GPU has ever been read, so that its uuid is its own."""
+        return self._sampled_at is not None
 
     @property
     def runs_mps(self) -> bool:
@@ -115,14 +129,18 @@ class GpuTracker:
         return steps
 
     def failed(self, reason: Reason) -> None:
-        """Note that a whole read failed or did not return by its deadline: there is no data."""
-        states = {Reason.GPU_LOST: GpuState.LOST, Reason.TIMEOUT: GpuState.HUNG}
-        self.state = states.get(reason, GpuState.FAILED)
-        self._failures[reason] += 1
-        self._fast, self._full, self._slow = FastReading(), None, SlowReading()
-        self._totals = GpuTotals()
+        """Note that a whole read failed: there is no data, and none of the time until the next."""
+        self._away(GpuState.LOST if reason is Reason.GPU_LOST else GpuState.FAILED, reason)
         for device in (self._board, *self._slices.values()):
             device.interrupt()
+
+    def hung(self) -> None:
+        """Note that a read has not returned by its deadline: there is no data.
+
+        The driver's sample buffer goes on meanwhile, so that a read which is only late loses none
+        of the busy time.
+        """
+        self._away(GpuState.HUNG, Reason.TIMEOUT)
 
     def memory_by_device(self) -> Iterator[tuple[str, Memory | None]]:
         """Yield the memory of each device that has its own: the whole GPU, or its GPU instances."""
@@ -145,6 +163,12 @@ class GpuTracker:
             read_failures=dict(self._failures),
             last_sample_timestamp=self._sampled_at,
         )
+
+    def _away(self, state: GpuState, reason: Reason) -> None:
+        self.state = state
+        self._failures[reason] += 1
+        self._fast, self._full, self._slow = FastReading(), None, SlowReading()
+        self._totals = GpuTotals()
 
     def _data(self, full: FullReading, now: float) -> GpuData:
         return GpuData(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import hdrs, web
+from prometheus_client.exposition import gzip_accepted
 
 from exporter.metrics.exposition import Exposition
 from exporter.model.snapshot import Snapshot
@@ -21,17 +22,15 @@ class Handlers:
         exposition: Exposition,
         *,
         snapshot: Callable[[], Snapshot],
-        seconds_since_step: Callable[[], float],
-        stalled_after: float,
+        dead: Callable[[], str],
     ) -> None:
         self._exposition = exposition
         self._snapshot = snapshot
-        self._seconds_since_step = seconds_since_step
-        self._stalled_after = stalled_after
+        self._dead = dead
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Text or OpenMetrics by ``Accept``, gzipped when the client takes it."""
-        zipped = "gzip" in request.headers.get(hdrs.ACCEPT_ENCODING, "")
+        zipped = gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         body, content_type = self._exposition.render(
             ",".join(request.headers.getall(hdrs.ACCEPT, [])),
             zipped=zipped,
@@ -43,12 +42,11 @@ class Handlers:
         return web.Response(body=body, headers=headers)
 
     async def healthz(self, request: web.Request) -> web.Response:
-        """Liveness: whether the sampling loop goes round. Not whether the GPUs are well."""
+        """Liveness: 503 with the reason when only a new process would help. Not GPU health."""
         del request
-        since = self._seconds_since_step()
-        alive = since < self._stalled_after
+        reason = self._dead()
         return web.json_response(
-            {"alive": alive, "seconds_since_step": round(since, 3)}, status=200 if alive else 503
+            {"alive": not reason, "reason": reason}, status=503 if reason else 200
         )
 
     async def readyz(self, request: web.Request) -> web.Response:
