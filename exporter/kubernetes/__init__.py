@@ -1,0 +1,1 @@
+"""Pod records, terminations and DRA devices from the API server. The only importer of kubernetes."""

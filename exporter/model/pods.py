@@ -1,0 +1,73 @@
+"""What is known of pods beside their claims: from the API server, narrowed to what we need."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.claims import Container
+
+
+class MessageClass(StrEnum):
+    """What a container's termination message speaks of. The text itself is not kept."""
+
+    NONE = "none"
+    """No message, or one that says nothing of memory."""
+    GPU_OOM = "gpu_oom"
+    """A framework's own words for a device allocation that failed."""
+    CUDA_OOM_BARE = "cuda_oom_bare"
+    """The bare ``CUDA error: out of memory``: failed pinned host allocations print it as well."""
+    HOST_OOM = "host_oom"
+    """Words for host memory that ran out: Java's, Redis's, Node's, Ray's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """A container ended. There is one per container and restart, however often it is listed."""
+
+    container: Container
+    pod_uid: str
+    restart_count: int
+    """Restarts before the run that ended."""
+    exit_code: int
+    reason: str
+    """The kubelet's word: ``Error``, ``OOMKilled``, ``Completed``, ``Evicted``, …"""
+    message_class: MessageClass
+    started_at: float | None
+    finished_at: float
+    """Unix seconds, of the node's clock, to the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """A container of a pod, as its status tells."""
+
+    name: str
+    container_id: str | None = None
+    """The runtime's id without its scheme; ``None`` until there is one."""
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """A pod of this node."""
+
+    uid: str
+    namespace: str
+    name: str
+    workload_kind: str
+    """Of what brought the pod about: ``Deployment``, ``Job``, ``PyTorchJob``, … or ``Pod``."""
+    workload: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Those that the configuration allows, by their own keys."""
+    containers: tuple[ContainerRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DraDevice:
+    """A device that a DRA driver publishes in a ResourceSlice, by (driver, pool, device)."""
+
+    driver: str
+    pool: str
+    device: str
+    uuid: str
+    """Of the GPU or slice: ``GPU-…`` or ``MIG-…``."""

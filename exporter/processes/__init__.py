@@ -1,0 +1,1 @@
+"""Whose process is it: the host's /proc."""
