@@ -9,7 +9,7 @@ from typing import Any
 
 import pynvml
 
-from tests.fake_nvml import NOT_SUPPORTED, FakeDevice
+from tests.fake_device import NOT_SUPPORTED, FakeDevice
 
 MIB = 2**20
 NONE = 0xFFFFFFFF
@@ -33,7 +33,6 @@ def h100(index: int = 0) -> FakeDevice:
     """Describe a busy H100 SXM with two processes, without MIG."""
     answers: dict[Any, Any] = {
         "nvmlDeviceGetUUID": gpu_uuid(index),
-        "nvmlDeviceGetIndex": index,
         "nvmlDeviceGetName": "NVIDIA H100 80GB HBM3",
         "nvmlDeviceGetMinorNumber": 7 - index,
         "nvmlDeviceGetSerial": "1650000000001",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from exporter.gpus.simulated import SimulatedBackend
+from exporter.model.devices import Gpu
 from exporter.model.readings import FastReading, FullReading, SlowReading
 
 WALL = 1_800_000_000.0
@@ -42,6 +43,9 @@ class World:
     def read(self, index: int) -> tuple[FastReading, FullReading, SlowReading]:
         reader = self.readers[index]
         return reader.read_fast(), reader.read_full(), reader.read_slow()
+
+    def gpus(self) -> list[Gpu]:
+        return [reader.read_full().gpu for reader in self.readers]
 
     @property
     def driver_is_down(self) -> bool:

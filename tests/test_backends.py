@@ -36,12 +36,19 @@ def test_only_where_there_is_no_driver_are_gpus_simulated(
 
 
 def test_a_driver_that_hangs_is_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(NvmlBackend, "open", lambda _: release.wait())
+    release, released = threading.Event(), threading.Event()
+
+    def hang(_: NvmlBackend) -> None:
+        release.wait()
+        released.set()
+        raise GpuError(Reason.UNKNOWN, "too late")
+
+    monkeypatch.setattr(NvmlBackend, "open", hang)
     begun = time.monotonic()
     assert make_backend(AUTO).name == "nvml"
     assert time.monotonic() - begun < 5.0
     release.set()
+    assert released.wait(5.0)
 
 
 def test_what_was_opened_to_see_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:

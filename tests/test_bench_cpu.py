@@ -10,7 +10,8 @@ import pytest
 from bench import cpu
 from exporter.gpus.nvml import NvmlBackend
 from tests.fake_gpus import h100
-from tests.fake_nvml import Clock, FakeNvml
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import Clock
 
 
 def test_reads_come_on_their_ticks(monkeypatch: pytest.MonkeyPatch) -> None:

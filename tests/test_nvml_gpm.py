@@ -7,8 +7,10 @@ import pytest
 
 from exporter.gpus import GpuError
 from exporter.model.readings import Activity, FieldFailure, Reason
+from tests.fake_device import NO_PERMISSION, UNKNOWN
 from tests.fake_gpus import enable_mig, h100, h100_mig, mig_slice
-from tests.fake_nvml import NO_PERMISSION, UNKNOWN, Clock, FakeNvml, opened
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import Clock, opened
 
 
 def test_means_over_the_time_between_two_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,19 @@ import pytest
 from exporter.gpus import GpuError
 from exporter.model.devices import Gpu
 from exporter.model.readings import Reason
+from tests.fake_device import UNKNOWN, FakeDevice
 from tests.fake_gpus import gpu_uuid, h100
-from tests.fake_nvml import LOST, NO_PERMISSION, UNKNOWN, FakeDevice, FakeNvml, opened
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import identified, opened
 
 
-def identified(gpu: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+def gpu_of(gpu: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     return reader.gpu
 
 
 def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert identified(h100(), monkeypatch) == Gpu(
+    assert gpu_of(h100(), monkeypatch) == Gpu(
         uuid=gpu_uuid(0),
         index=0,
         model="NVIDIA H100 80GB HBM3",
@@ -40,8 +42,8 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_board_that_tells_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = FakeDevice(gpu_uuid(3), {"nvmlDeviceGetUUID": gpu_uuid(3), "nvmlDeviceGetIndex": 3})
-    assert identified(gpu, monkeypatch) == Gpu(uuid=gpu_uuid(3), index=3, model="")
+    gpu = FakeDevice(gpu_uuid(3), {"nvmlDeviceGetUUID": gpu_uuid(3)})
+    assert gpu_of(gpu, monkeypatch) == Gpu(uuid=gpu_uuid(3), index=0, model="")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_pci_bus_id_is_the_kernels(
 ) -> None:
     gpu = h100()
     gpu.answers["nvmlDeviceGetPciInfo_v3"] = info
-    assert identified(gpu, monkeypatch).pci_bus_id == bus_id
+    assert gpu_of(gpu, monkeypatch).pci_bus_id == bus_id
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_sm_count_follows_from_cores(
         "nvmlDeviceGetNumGpuCores": cores,
         "nvmlDeviceGetCudaComputeCapability": capability,
     }
-    assert identified(gpu, monkeypatch).sm_count == sm_count
+    assert gpu_of(gpu, monkeypatch).sm_count == sm_count
 
 
 def test_sm_count_of_a_board_younger_than_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +83,7 @@ def test_sm_count_of_a_board_younger_than_we_are(monkeypatch: pytest.MonkeyPatch
         "nvmlDeviceGetCudaComputeCapability": (99, 0),
         "nvmlDeviceGetArchitecture": 99,
     }
-    found = identified(gpu, monkeypatch)
+    found = gpu_of(gpu, monkeypatch)
     assert found.sm_count is None
     assert found.architecture is None
 
@@ -90,9 +92,9 @@ def test_a_fact_that_fails_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = h100()
     gpu.fail("nvmlDeviceGetSerial", UNKNOWN)
     (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    assert [(f.field, f.reason) for f in reader.read_fast().failures] == [("gpu", Reason.UNKNOWN)]
     assert reader.gpu.serial is None
     assert reader.gpu.minor_number == 7
-    assert [(f.field, f.reason) for f in reader.read_fast().failures] == [("gpu", Reason.UNKNOWN)]
     assert reader.read_fast().failures == ()
 
 
@@ -113,22 +115,14 @@ def test_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert opened(FakeNvml(), monkeypatch).readers() == []
 
 
-def test_a_gpu_that_can_not_be_identified_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNKNOWN, pynvml.NVML_ERROR_NO_PERMISSION])
+def test_gpus_that_can_not_be_counted_can_not_be_listed(
+    monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    nvml = FakeNvml(h100(0), h100(1), h100(2))
-    nvml.lost.add(gpu_uuid(0))
-    nvml.gpus[1].fail("nvmlDeviceGetIndex", NO_PERMISSION)
-    backend = opened(nvml, monkeypatch)
-    assert [reader.gpu.index for reader in backend.readers()] == [2]
-    assert [record.getMessage() for record in caplog.records] == [
-        "GPU 0 left out: GPU 0: GPU is lost",
-        "GPU 1 left out: identify: Insufficient Permissions",
-    ]
-    nvml.gpus[2].fail("nvmlDeviceGetUUID", LOST)
-    with pytest.raises(GpuError) as raised:
-        backend.readers()
-    assert raised.value.reason is Reason.GPU_LOST
+    nvml = FakeNvml(h100(0))
+    nvml.errors["nvmlDeviceGetCount_v2"] = code
+    with pytest.raises(GpuError):
+        opened(nvml, monkeypatch).readers()
 
 
 def test_a_driver_that_goes_away_meanwhile_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

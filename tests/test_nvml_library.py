@@ -13,7 +13,8 @@ from exporter.gpus.nvml.library import REASONS, reason_of
 from exporter.model.devices import Driver
 from exporter.model.readings import Reason
 from tests.fake_gpus import h100
-from tests.fake_nvml import FakeNvml, opened
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import opened
 
 
 def test_every_error_of_nvml_is_mapped_on_purpose() -> None:

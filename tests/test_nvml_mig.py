@@ -8,6 +8,7 @@ import pytest
 from exporter.gpus import GpuError
 from exporter.model.devices import Slice
 from exporter.model.readings import FieldFailure, Memory, Process, ProcessType, Reason
+from tests.fake_device import LOST, NO_PERMISSION, NOT_SUPPORTED, TIMEOUT, UNKNOWN, Failure
 from tests.fake_gpus import (
     MIB,
     enable_mig,
@@ -18,19 +19,12 @@ from tests.fake_gpus import (
     mig_slices,
     mig_uuid,
 )
-from tests.fake_nvml import (
-    LOST,
-    NO_PERMISSION,
-    NOT_SUPPORTED,
-    UNKNOWN,
-    Clock,
-    FakeNvml,
-    opened,
-)
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import Clock, identified, opened
 
 
 def test_slices_are_found_across_holes(monkeypatch: pytest.MonkeyPatch) -> None:
-    (reader,) = opened(FakeNvml(h100_mig()), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(h100_mig()), monkeypatch))
     assert reader.gpu.mig_enabled is True
     assert reader.gpu.sm_count == 132
     assert reader.gpu.slices == tuple(
@@ -45,7 +39,7 @@ def test_slices_are_found_across_holes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_readings_of_a_divided_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    (reader,) = opened(FakeNvml(h100_mig()), monkeypatch, Clock(step=1.0)).readers()
+    (reader,) = identified(opened(FakeNvml(h100_mig()), monkeypatch, Clock(step=1.0)))
     fast = reader.read_fast()
     assert fast.memory == Memory(81559 * MIB, 11124 * MIB, 69956 * MIB, 479 * MIB)
     assert fast.instance_memory == {
@@ -100,7 +94,7 @@ def test_the_profile_is_what_the_driver_writes(
     part = mig_slice(1, "1g.10gb", gpu_instance=2, sm_count=16, total=9984, used=0)
     part.answers["nvmlDeviceGetName"] = name
     enable_mig(gpu, [part])
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     assert reader.gpu.slices[0].profile == profile
 
 
@@ -117,7 +111,7 @@ def test_compute_instances_share_their_gpu_instances_values(
         ],
     )
     nvml = FakeNvml(gpu)
-    (reader,) = opened(nvml, monkeypatch, Clock(step=1.0)).readers()
+    (reader,) = identified(opened(nvml, monkeypatch, Clock(step=1.0)))
     assert [s.compute_instance for s in reader.gpu.slices] == [0, 1]
     nvml.calls.clear()
     assert list(reader.read_fast().instance_memory) == [2]
@@ -129,7 +123,7 @@ def test_compute_instances_share_their_gpu_instances_values(
 def test_a_reconfiguration_is_seen_at_the_next_full_read(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = h100_mig()
     nvml = FakeNvml(gpu)
-    (reader,) = opened(nvml, monkeypatch, Clock(step=1.0)).readers()
+    (reader,) = identified(opened(nvml, monkeypatch, Clock(step=1.0)))
     reader.read_full()
     assert reader.read_full().instance_activity.keys() == {2, 3, 9, 10}
     # GPU instance 2 is given out again at once, to another shape.
@@ -148,14 +142,14 @@ def test_the_same_uuid_in_another_shape_is_another_layout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpu = h100_mig()
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     enable_mig(gpu, [mig_slice(1, "4g.40gb", gpu_instance=2, sm_count=64, total=40448, used=11091)])
     assert [s.sm_count for s in reader.read_full().gpu.slices] == [64]
 
 
 def test_an_unchanged_layout_is_not_identified_again(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100_mig())
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     before = reader.gpu
     nvml.calls.clear()
     assert reader.read_full().gpu is before
@@ -167,7 +161,7 @@ def test_handles_that_are_new_under_the_same_layout_are_followed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gpu = h100_mig()
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     gpu.mig = mig_slices()
     dangling = reader.read_fast()
     assert dangling.instance_memory == {}
@@ -178,7 +172,7 @@ def test_handles_that_are_new_under_the_same_layout_are_followed(
 
 def test_mig_switched_on_and_off(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = h100()
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     whole = reader.gpu
     enable_mig(gpu, mig_slices())
     gpu.fail("nvmlDeviceGetUtilizationRates", NOT_SUPPORTED)
@@ -199,7 +193,7 @@ def test_a_board_without_mig_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> N
     gpu = h100()
     gpu.fail("nvmlDeviceGetMigMode", NOT_SUPPORTED)
     nvml = FakeNvml(gpu)
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     assert reader.gpu.mig_enabled is None
     nvml.calls.clear()
     reader.read_full()
@@ -212,7 +206,7 @@ def test_a_layout_that_can_not_be_read_now_stays(
 ) -> None:
     gpu = h100_mig()
     nvml = FakeNvml(gpu)
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     before = reader.gpu
     nvml.errors[function] = pynvml.NVML_ERROR_UNKNOWN
     read = reader.read_full()
@@ -225,7 +219,7 @@ def test_a_slice_that_fails_leaves_the_layout_as_it_was(
     monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     gpu = h100_mig()
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     before = reader.gpu
     assert gpu.mig
     assert gpu.mig[1]
@@ -238,7 +232,7 @@ def test_a_slice_that_fails_leaves_the_layout_as_it_was(
 def test_slices_that_we_may_not_see_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100_mig())
     nvml.errors["nvmlDeviceGetMigDeviceHandleByIndex"] = NO_PERMISSION.code
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     assert reader.gpu.slices == ()
     assert reader.gpu.mig_enabled is True
     reader.read_fast()
@@ -249,7 +243,7 @@ def test_slices_that_we_may_not_see_are_counted(monkeypatch: pytest.MonkeyPatch)
 def test_processes_that_we_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100_mig())
     nvml.errors["nvmlDeviceGetComputeRunningProcesses_v3"] = NO_PERMISSION.code
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     read = reader.read_fast()
     assert read.processes is None
     assert read.instance_memory.keys() == {2, 3, 9, 10}
@@ -263,7 +257,7 @@ def test_slices_that_can_not_be_told_at_first_are_found_later(
     assert gpu.mig
     assert gpu.mig[0]
     gpu.mig[0].fail("nvmlDeviceGetGpuInstanceId", UNKNOWN)
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     assert reader.gpu.slices == ()
     gpu.mig[0].answers["nvmlDeviceGetGpuInstanceId"] = 2
     assert [s.gpu_instance for s in reader.read_full().gpu.slices] == [2, 3, 9, 10]
@@ -274,7 +268,7 @@ def test_slices_without_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
     for part in gpu.mig or ():
         if part:
             part.fail("nvmlDeviceGetAttributes_v2", NOT_SUPPORTED)
-    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    (reader,) = identified(opened(FakeNvml(gpu), monkeypatch))
     assert [s.sm_count for s in reader.gpu.slices] == [None] * 4
     assert reader.read_full().failures == ()
 
@@ -283,7 +277,7 @@ def test_a_gpu_lost_while_its_profiles_are_read(monkeypatch: pytest.MonkeyPatch)
     gpu = h100_mig()
     gpu.answers["nvmlDeviceGetGpuInstanceProfileInfoV", 0] = LOST
     with pytest.raises(GpuError) as raised:
-        opened(FakeNvml(gpu), monkeypatch).readers()
+        identified(opened(FakeNvml(gpu), monkeypatch))
     assert raised.value.reason is Reason.GPU_LOST
 
 
@@ -292,5 +286,19 @@ def test_profiles_of_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu.answers["nvmlDeviceGetGpuInstanceProfileInfo", 4] = {"multiprocessorCount": 98}
     nvml = FakeNvml(gpu)
     nvml.missing.add("nvmlDeviceGetGpuInstanceProfileInfoV")
-    (reader,) = opened(nvml, monkeypatch).readers()
+    (reader,) = identified(opened(nvml, monkeypatch))
     assert reader.gpu.sm_count == 98
+
+
+@pytest.mark.parametrize("failure", [TIMEOUT, UNKNOWN])
+def test_a_profile_that_can_not_be_read_leaves_the_sm_count_open(
+    monkeypatch: pytest.MonkeyPatch, failure: Failure
+) -> None:
+    # Else the largest of the others would pass for the board.
+    gpu = h100_mig()
+    largest = pynvml.NVML_GPU_INSTANCE_PROFILE_7_SLICE
+    gpu.answers["nvmlDeviceGetGpuInstanceProfileInfoV", largest] = failure
+    (reader,) = opened(FakeNvml(gpu), monkeypatch).readers()
+    assert [f.field for f in reader.read_fast().failures] == ["gpu"]
+    assert reader.gpu.sm_count is None
+    assert len(reader.gpu.slices) == 4

@@ -1,14 +1,8 @@
 """Every field of the readings: its unit, and what becomes of it when NVML gives none."""
 
-import dataclasses
-import threading
-from typing import Any
-
 import pynvml
 import pytest
 
-from exporter.gpus import GpuError
-from exporter.gpus.nvml.reader import NvmlReader
 from exporter.model.readings import (
     FastReading,
     FieldFailure,
@@ -20,19 +14,18 @@ from exporter.model.readings import (
     SlowReading,
     UtilizationSample,
 )
-from tests.fake_gpus import MIB, NONE, gpu_uuid, h100, process
-from tests.fake_nvml import (
-    LOST,
+from tests.fake_device import (
     NO_PERMISSION,
     NOT_FOUND,
     NOT_SUPPORTED,
+    TIMEOUT,
     UNKNOWN,
-    Clock,
     Failure,
     FakeDevice,
-    FakeNvml,
-    opened,
 )
+from tests.fake_gpus import MIB, NONE, gpu_uuid, h100, process
+from tests.fake_nvml import FakeNvml
+from tests.nvml_session import read_all, reader_of
 
 FAST = ("memory", "processes")
 FULL = (
@@ -66,20 +59,6 @@ SLOW = (
     "retired_pages_pending",
     "recovery_action",
 )
-
-
-def reader_of(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> NvmlReader:
-    return opened(nvml, monkeypatch, Clock(step=1.0)).readers()[0]
-
-
-def values(reading: FastReading | FullReading | SlowReading) -> dict[str, Any]:
-    return {f.name: getattr(reading, f.name) for f in dataclasses.fields(reading)}
-
-
-def read_all(reader: NvmlReader) -> dict[str, Any]:
-    fast, full, slow = reader.read_fast(), reader.read_full(), reader.read_slow()
-    failures = (*fast.failures, *full.failures, *slow.failures)
-    return values(fast) | values(full) | values(slow) | {"failures": failures}
 
 
 def test_a_fast_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +143,7 @@ def test_a_slow_reading(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_supported_is_absent_and_not_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bare = FakeDevice(gpu_uuid(0), {"nvmlDeviceGetUUID": gpu_uuid(0), "nvmlDeviceGetIndex": 0})
+    bare = FakeDevice(gpu_uuid(0), {"nvmlDeviceGetUUID": gpu_uuid(0)})
     nvml = FakeNvml(bare)
     reader = reader_of(nvml, monkeypatch)
     read = read_all(reader)
@@ -177,7 +156,9 @@ def test_what_is_not_supported_is_absent_and_not_asked_again(
     assert nvml.calls == []
 
 
-@pytest.mark.parametrize("failure", [UNKNOWN, NO_PERMISSION, NOT_FOUND], ids=lambda f: str(f.code))
+@pytest.mark.parametrize(
+    "failure", [UNKNOWN, NO_PERMISSION, NOT_FOUND, TIMEOUT], ids=lambda f: str(f.code)
+)
 @pytest.mark.parametrize(
     ("function", "fields"),
     [
@@ -226,9 +207,12 @@ def test_a_field_that_fails_is_counted_and_its_neighbours_are_kept(
         read = read_all(reader)
         reasons = {f.field: f.reason for f in read.pop("failures")}
         assert set(reasons.values()) == {
-            {UNKNOWN: Reason.UNKNOWN, NO_PERMISSION: Reason.NO_PERMISSION}.get(
-                failure, Reason.NOT_FOUND
-            )
+            {
+                UNKNOWN: Reason.UNKNOWN,
+                NO_PERMISSION: Reason.NO_PERMISSION,
+                NOT_FOUND: Reason.NOT_FOUND,
+                TIMEOUT: Reason.TIMEOUT,
+            }[failure]
         }
         assert set(reasons) <= set(fields)
         assert fields[0] in reasons
@@ -262,16 +246,6 @@ def test_a_failing_field_value_fails_alone(monkeypatch: pytest.MonkeyPatch) -> N
         FieldFailure("retired_pages_pending", Reason.UNKNOWN),
         FieldFailure("recovery_action", Reason.NO_PERMISSION),
     )
-
-
-def test_an_nvlink_error_that_one_link_fails_to_tell_has_no_sum(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gpu = h100()
-    gpu.fields[pynvml.NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY, 1] = UNKNOWN
-    read = reader_of(FakeNvml(gpu), monkeypatch).read_slow()
-    assert read.nvlink_errors == {"crc_flit": 6, "replay": 5}
-    assert read.failures == (FieldFailure("nvlink_errors", Reason.UNKNOWN),)
 
 
 @pytest.mark.parametrize("kind", ["Compute", "Graphics", "MPSCompute"])
@@ -332,248 +306,6 @@ def test_a_temperature_below_zero_and_a_field_of_type_double(
     assert read.temperature_celsius == {"gpu": -5.0, "memory": -6.5}
 
 
-class TestUtilization:
-    """The driver's own samples."""
-
-    def test_only_what_is_new_is_fetched(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gpu = h100()
-        nvml = FakeNvml(gpu)
-        reader = reader_of(nvml, monkeypatch)
-        first = reader.read_full().utilization
-        assert first is not None
-        assert len(first) == 5
-        assert reader.read_full().utilization == ()
-        gpu.samples = [(2_000_000, 50)]
-        nvml.calls.clear()
-        assert reader.read_full().utilization == (UtilizationSample(2.0, 0.5),)
-        assert nvml.calls.count("nvmlDeviceGetSamples") == 1
-
-    def test_a_buffer_that_has_grown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gpu = h100()
-        reader = reader_of(FakeNvml(gpu), monkeypatch)
-        reader.read_full()
-        gpu.samples = [(3_000_000 + i, 1) for i in range(20)]
-        read = reader.read_full()
-        assert read.utilization is None
-        assert read.failures == (FieldFailure("utilization", Reason.UNKNOWN),)
-        again = reader.read_full().utilization
-        assert again is not None
-        assert len(again) == 20
-
-    def test_samples_come_oldest_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gpu = h100()
-        gpu.samples = [(1_800_000, 2), (1_600_000, 1)]
-        read = reader_of(FakeNvml(gpu), monkeypatch).read_full().utilization
-        assert read is not None
-        assert [sample.timestamp for sample in read] == [1.6, 1.8]
-
-    @pytest.mark.parametrize(
-        "sample_type",
-        [
-            pynvml.NVML_VALUE_TYPE_DOUBLE,
-            pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG,
-            pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG,
-            pynvml.NVML_VALUE_TYPE_SIGNED_INT,
-        ],
-    )
-    def test_of_any_type(self, monkeypatch: pytest.MonkeyPatch, sample_type: int) -> None:
-        gpu = h100()
-        gpu.samples, gpu.sample_type = [(1_500_000, 25)], sample_type
-        read = reader_of(FakeNvml(gpu), monkeypatch).read_full()
-        assert read.utilization == (UtilizationSample(1.5, 0.25),)
-
-    def test_of_a_type_younger_than_we_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gpu = h100()
-        gpu.sample_type = 99
-        read = reader_of(FakeNvml(gpu), monkeypatch).read_full()
-        assert read.utilization is None
-        assert read.failures == (FieldFailure("utilization", Reason.UNKNOWN),)
-
-    @pytest.mark.parametrize(
-        ("failure", "expected"),
-        [(NOT_FOUND, ()), (Failure(pynvml.NVML_ERROR_NO_DATA), ()), (NOT_SUPPORTED, None)],
-    )
-    def test_none_are_there(
-        self, monkeypatch: pytest.MonkeyPatch, failure: Failure, expected: object
-    ) -> None:
-        gpu = h100()
-        gpu.fail("nvmlDeviceGetSamples", failure)
-        read = reader_of(FakeNvml(gpu), monkeypatch).read_full()
-        assert read.utilization == expected
-        assert read.failures == ()
-
-
-R470_LACKS = {
-    "nvmlDeviceGetMemoryInfo_v2",
-    "nvmlDeviceGetComputeRunningProcesses_v3",
-    "nvmlDeviceGetGraphicsRunningProcesses_v3",
-    "nvmlDeviceGetMPSComputeRunningProcesses_v3",
-    "nvmlDeviceGetMPSComputeRunningProcesses_v2",
-    "nvmlDeviceGetTemperatureV",
-    "nvmlDeviceGetMarginTemperature",
-    "nvmlDeviceGetCurrentClocksEventReasons",
-    "nvmlDeviceGetSupportedClocksEventReasons",
-    "nvmlDeviceGetJpgUtilization",
-    "nvmlDeviceGetOfaUtilization",
-    "nvmlDeviceGetNumFans",
-    "nvmlDeviceGetNumGpuCores",
-    "nvmlDeviceGetGpuInstanceProfileInfoV",
-    "nvmlGpmQueryDeviceSupport",
-    "nvmlGpmSampleGet",
-}
-
-
-def test_an_old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = h100()
-    gpu.answers |= {
-        "nvmlDeviceGetSupportedClocksThrottleReasons": 0x8,
-        "nvmlDeviceGetCurrentClocksThrottleReasons": 0x8,
-        "nvmlDeviceGetFanSpeed_v2": 33,
-    }
-    for young in (230, 269, 270, 271, 161, 162):
-        gpu.fields[young] = Failure(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-    nvml = FakeNvml(gpu, driver="470.57.02")
-    nvml.missing = R470_LACKS
-    reader = reader_of(nvml, monkeypatch)
-    read = read_all(reader)
-    assert read["failures"] == ()
-    # Without version 2 there is no telling what the driver reserves: used holds it.
-    assert read["memory"] == Memory(81559 * MIB, 11603 * MIB, 69956 * MIB, None)
-    assert [p.pid for p in read["processes"]] == [21180, 21198]
-    assert read["temperature_celsius"] == {"gpu": 53.0, "memory": 58.0}
-    assert read["clock_event_active"] == {"hw_slowdown": True}
-    assert read["fan_speed_ratio"] == {"0": 0.33}
-    assert sorted(read["engine_utilization_ratio"]) == ["decoder", "encoder"]
-    assert "thermal" in read["clock_event_seconds"]
-    assert "sw_thermal_slowdown" not in read["clock_event_seconds"]
-    assert read["temperature_margin_celsius"] is None
-    assert read["recovery_action"] is None
-    assert read["activity"] is None
-    assert reader.gpu.sm_count is None
-
-    nvml.calls.clear()
-    assert read_all(reader)["memory"] == read["memory"]
-    assert not {"nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperatureV"} & set(nvml.calls)
-
-
-def test_an_error_of_the_new_call_does_not_ask_the_old_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gpu = h100()
-    gpu.fail("nvmlDeviceGetMemoryInfo_v2", UNKNOWN)
-    nvml = FakeNvml(gpu)
-    read = reader_of(nvml, monkeypatch).read_fast()
-    assert read.memory is None
-    assert "nvmlDeviceGetMemoryInfo" not in nvml.calls
-
-
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        (pynvml.NVML_ERROR_GPU_IS_LOST, Reason.GPU_LOST),
-        (pynvml.NVML_ERROR_RESET_REQUIRED, Reason.RESET_REQUIRED),
-        (pynvml.NVML_ERROR_TIMEOUT, Reason.TIMEOUT),
-        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, Reason.DRIVER_NOT_LOADED),
-        (pynvml.NVML_ERROR_UNINITIALIZED, Reason.DRIVER_NOT_LOADED),
-        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, Reason.LIBRARY_MISMATCH),
-    ],
-)
-@pytest.mark.parametrize(
-    ("read", "function"),
-    [
-        ("read_fast", "nvmlDeviceGetMemoryInfo_v2"),
-        ("read_fast", "nvmlDeviceGetComputeRunningProcesses_v3"),
-        ("read_full", "nvmlDeviceGetMigMode"),
-        ("read_full", "nvmlDeviceGetSamples"),
-        ("read_full", "nvmlGpmSampleGet"),
-        ("read_full", "nvmlDeviceGetPowerUsage"),
-        ("read_slow", "nvmlDeviceGetFieldValues"),
-        ("read_slow", "nvmlDeviceGetTotalEnergyConsumption"),
-    ],
-)
-def test_an_error_of_the_whole_gpu_is_raised_and_it_comes_back(
-    monkeypatch: pytest.MonkeyPatch, read: str, function: str, code: int, reason: Reason
-) -> None:
-    nvml = FakeNvml(h100())
-    reader = reader_of(nvml, monkeypatch)
-    read_all(reader)
-    nvml.errors[function] = code
-    with pytest.raises(GpuError) as raised:
-        getattr(reader, read)()
-    assert raised.value.reason is reason
-    assert reader.gpu.uuid == gpu_uuid(0)
-
-    del nvml.errors[function]
-    assert read_all(reader)["failures"] == ()
-
-
-def test_one_field_value_may_say_that_the_gpu_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = h100()
-    gpu.fields[pynvml.NVML_FI_DEV_MEMORY_TEMP] = LOST
-    with pytest.raises(GpuError) as raised:
-        reader_of(FakeNvml(gpu), monkeypatch).read_full()
-    assert raised.value.reason is Reason.GPU_LOST
-
-
-def test_a_lost_gpu_is_found_again_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = h100()
-    nvml = FakeNvml(gpu, h100(1))
-    reader, other = opened(nvml, monkeypatch).readers()
-    reader.read_full()
-    nvml.lost.add(gpu.uuid)
-    for _ in range(2):
-        with pytest.raises(GpuError) as raised:
-            reader.read_fast()
-        assert raised.value.reason is Reason.GPU_LOST
-        assert other.read_fast().memory is not None
-
-    nvml.gpus.remove(gpu)
-    with pytest.raises(GpuError) as raised:
-        reader.read_slow()
-    assert raised.value.reason is Reason.GPU_LOST
-
-    back = h100()
-    back.answers["nvmlDeviceGetVbiosVersion"] = "96.00.FF.00.01"
-    back.fields.pop(pynvml.NVML_FI_DEV_MEMORY_TEMP)
-    nvml.gpus.insert(0, back)
-    nvml.lost.clear()
-    read = reader.read_full()
-    assert read.gpu.vbios_version == "96.00.FF.00.01"
-    assert read.utilization is not None
-    assert len(read.utilization) == 5
-
-
-def test_what_was_not_supported_is_asked_again_after_a_loss(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gpu = h100()
-    limit = gpu.answers.pop("nvmlDeviceGetEnforcedPowerLimit")
-    nvml = FakeNvml(gpu)
-    reader = reader_of(nvml, monkeypatch)
-    assert reader.read_slow().power_limit_watts is None
-    gpu.answers["nvmlDeviceGetEnforcedPowerLimit"] = limit
-    assert reader.read_slow().power_limit_watts is None
-    nvml.lost.add(gpu.uuid)
-    with pytest.raises(GpuError):
-        reader.read_slow()
-    nvml.lost.clear()
-    assert reader.read_slow().power_limit_watts == 700.0
-
-
-def test_a_gpu_whose_call_hangs_does_not_hold_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = FakeNvml(h100(0), h100(1))
-    gate = threading.Event()
-    nvml.blocked["nvmlDeviceGetMemoryInfo_v2", gpu_uuid(0)] = gate.wait
-    hung, well = opened(nvml, monkeypatch, Clock()).readers()
-    thread = threading.Thread(target=hung.read_fast, daemon=True)
-    thread.start()
-    assert well.read_fast().memory is not None
-    assert well.read_full().failures == ()
-    assert thread.is_alive()
-    gate.set()
-    thread.join()
-
-
 def test_throughput_that_sleeps_is_never_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100())
     read_all(reader_of(nvml, monkeypatch))
@@ -585,3 +317,44 @@ def test_an_instance_id_of_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None
     gpu.processes["Compute"] = [process(1, 1, 2, NONE)]
     (found,) = reader_of(FakeNvml(gpu), monkeypatch).read_fast().processes or ()
     assert (found.gpu_instance, found.compute_instance) == (2, None)
+
+
+SRAM_PARTS = (
+    pynvml.NVML_MEMORY_LOCATION_L1_CACHE,
+    pynvml.NVML_MEMORY_LOCATION_L2_CACHE,
+    pynvml.NVML_MEMORY_LOCATION_REGISTER_FILE,
+    pynvml.NVML_MEMORY_LOCATION_TEXTURE_MEMORY,
+    pynvml.NVML_MEMORY_LOCATION_TEXTURE_SHM,
+    pynvml.NVML_MEMORY_LOCATION_CBU,
+)
+
+
+def ecc_gpu(*, sram: int | Failure) -> FakeDevice:
+    """Describe a board whose parts of SRAM counted an error each."""
+    gpu = h100()
+    for error_type in (0, 1):
+        function = ("nvmlDeviceGetMemoryErrorCounter", error_type, pynvml.NVML_AGGREGATE_ECC)
+        gpu.answers[*function, pynvml.NVML_MEMORY_LOCATION_SRAM] = sram
+        for part in SRAM_PARTS:
+            gpu.answers[*function, part] = 1
+    return gpu
+
+
+@pytest.mark.parametrize("sram", [6, UNKNOWN])
+def test_an_ecc_error_in_sram_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, sram: int | Failure
+) -> None:
+    read = reader_of(FakeNvml(ecc_gpu(sram=sram)), monkeypatch).read_slow()
+    # A total that can't be had now is not made up from its parts either.
+    sram_locations = {"sram"} if isinstance(sram, int) else set()
+    for severity in ("corrected", "uncorrected"):
+        told = {location for s, location in read.ecc_errors if s == severity}
+        assert told == {"dram"} | sram_locations
+
+
+def test_a_board_without_a_total_of_sram_tells_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = reader_of(FakeNvml(ecc_gpu(sram=NOT_SUPPORTED)), monkeypatch).read_slow()
+    told = {location for severity, location in read.ecc_errors if severity == "corrected"}
+    parts = {"l1_cache", "l2_cache", "register_file", "texture_memory", "texture_shm", "cbu"}
+    assert told == {"dram"} | parts
+    assert read.failures == ()

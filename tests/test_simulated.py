@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.gpus import GpuError
 from exporter.gpus.simulated import PROFILES, scenario_names
+from exporter.model.devices import Gpu
 from exporter.model.readings import (
     FastReading,
     FullReading,
@@ -41,12 +42,21 @@ def test_readings_do_not_depend_on_who_read_before(tenths: list[int]) -> None:
 
 def test_the_same_seed_gives_the_same_node_and_another_seed_another() -> None:
     def uuids(seed: int) -> list[str]:
-        gpus = [reader.gpu for reader in World("steady", "a100-mig", seed=seed).readers]
+        gpus = World("steady", "a100-mig", seed=seed).gpus()
         return [g.uuid for g in gpus] + [s.uuid for g in gpus for s in g.slices]
 
     assert uuids(1) == uuids(1)
     assert not set(uuids(1)) & set(uuids(2))
     assert len(set(uuids(1))) == len(uuids(1)) == 8 + 7 + 4 + 4 + 1
+
+
+def test_a_gpu_is_identified_by_its_first_read() -> None:
+    (reader, *_) = World("steady").readers
+    uuid, index = reader.gpu.uuid, reader.gpu.index
+    assert reader.gpu == Gpu(uuid=uuid, index=index, model="")
+    reader.read_fast()
+    assert reader.gpu.model == "NVIDIA H100 80GB HBM3"
+    assert (reader.gpu.uuid, reader.gpu.index) == (uuid, index)
 
 
 def test_an_interval_is_told_once_whatever_the_reads() -> None:
@@ -285,7 +295,7 @@ def test_claims_have_the_device_plugins_forms() -> None:
     by_pod: dict[str, list[str]] = {}
     for claim in claims.held:
         by_pod.setdefault(claim.container.pod, []).append(claim.device_id)
-    gpus = [reader.gpu for reader in world.readers]
+    gpus = world.gpus()
     assert by_pod["llm-train"] == [gpus[0].uuid, gpus[1].uuid]
     assert by_pod["embed-2"] == [f"{gpus[3].uuid}::2"]
     assert by_pod["rerank-1"] == [gpus[5].slices[1].uuid]
@@ -306,7 +316,7 @@ def test_a_busy_node_has_as_many_pods_as_a_node_may_have(profile: str) -> None:
     world = World("busy-node", profile)
     held = world.backend.claims().held
     assert len({claim.container for claim in held}) == len({c.device_id for c in held}) == 250
-    slices = sum(len(reader.gpu.slices) for reader in world.readers)
+    slices = sum(len(gpu.slices) for gpu in world.gpus())
     assert slices == (0 if profile == "t4" else 56)
 
 

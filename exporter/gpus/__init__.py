@@ -21,14 +21,18 @@ class GpuError(Exception):
 
 
 class Reader(Protocol):
-    """Reads one GPU. A field that fails alone goes into the reading's ``failures``."""
+    """Reads one GPU. A field that fails alone goes into the reading's ``failures``.
+
+    The first read, whichever it is, also identifies the GPU: that takes many calls, and each of
+    them may hang.
+    """
 
     @property
     def gpu(self) -> Gpu:
-        """The GPU as last identified."""
+        """The GPU as last identified; before the first read no more than its uuid and index."""
 
     def read_fast(self) -> FastReading:
-        """Raise :class:`GpuError` when the GPU or the driver is gone."""
+        """Raise :class:`GpuError` when the GPU or the driver is gone, or answers nothing at all."""
 
     def read_full(self) -> FullReading:
         """Identify the GPU again when its MIG layout has changed. Raises like ``read_fast``."""
@@ -47,10 +51,19 @@ class Backend(Protocol):
         """Connect to the driver. Raises :class:`GpuError`; may be tried again."""
 
     def readers(self) -> Sequence[Reader]:
-        """Find the GPUs that are there now, by index. Raises :class:`GpuError`."""
+        """List the GPUs that are there now, by index; identify none, so that none can hold us up.
+
+        A GPU that the driver counts but can't name has a reader as well, whose reads raise until a
+        later session names it. Its uuid is the one that was last at its index; if none was, a
+        stand-in such as ``GPU-at-index-3``. Raises :class:`GpuError` when the driver can't list
+        them.
+        """
 
     def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        """Block until an event or the timeout. Raises :class:`GpuError`."""
+        """Block until an event, at most for the timeout. Raises :class:`GpuError`.
+
+        A GPU's events are heard once it has been read.
+        """
 
     def close(self) -> None:
         """Let go of the driver. No other call may be under way. Never raises."""

@@ -5,18 +5,8 @@ from collections.abc import Iterator
 from exporter.gpus.xids import action
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import GPU_LABELS, gpu_labels, per_gpu, per_gpu_by, readable
+from exporter.model.readings import RECOVERY_ACTIONS
 from exporter.model.snapshot import Snapshot
-
-RECOVERY_ACTIONS = (
-    "none",
-    "reset",
-    "reboot_node",
-    "drain_p2p",
-    "drain_and_reset",
-    "recover_imex_domain",
-    "bus_reset",
-    "system_reboot",
-)
 
 
 def _ecc_errors(snapshot: Snapshot) -> Iterator[Point]:

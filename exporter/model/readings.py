@@ -33,7 +33,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldFailure:
-    """A field that should have been there and was not. "Not supported" is no failure."""
+    """A field that should have been there and was not.
+
+    "Not supported" is a failure only of what has been there before.
+    """
 
     field: str
     reason: Reason
@@ -41,12 +44,14 @@ class FieldFailure:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Frame buffer of a GPU or of a GPU instance. ``used`` does not hold ``reserved``."""
+    """Frame buffer of a GPU or of a GPU instance."""
 
     total_bytes: int
     used_bytes: int
     free_bytes: int
     reserved_bytes: int | None = None
+    """What the driver keeps for itself. ``None``: it does not tell (NVIDIA's before R510), and then
+    ``used_bytes`` holds it too, else it does not."""
 
 
 class ProcessType(StrEnum):
@@ -106,6 +111,18 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessUtilization:
+    """Share of time in which a process's kernels ran, since the last reading that asked for it.
+
+    A weight, in the first place: what processes have of each other's time is counted twice.
+    """
+
+    pid: int
+    """The host's."""
+    sm_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
 class FullReading:
     """What changes within seconds. Also says what the GPU is now, for MIG layouts change."""
 
@@ -123,7 +140,23 @@ class FullReading:
     fan_speed_ratio: Mapping[str, float] = field(default_factory=dict)
     clock_event_active: Mapping[str, bool] = field(default_factory=dict)
     performance_state: int | None = None
+    process_utilization: tuple[ProcessUtilization, ...] | None = None
+    """Of the processes that did anything. ``None``: not asked for, or the GPU does not tell."""
     failures: tuple[FieldFailure, ...] = ()
+
+
+RECOVERY_ACTIONS = (
+    "none",
+    "reset",
+    "reboot_node",
+    "drain_p2p",
+    "drain_and_reset",
+    "recover_imex_domain",
+    "bus_reset",
+    "system_reboot",
+    "unknown",
+)
+"""What a driver may ask for to recover a GPU; ``unknown`` is one that is younger than we are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +176,10 @@ class SlowReading:
     nvlink_active_links: int | None = None
     nvlink_errors: Mapping[str, int] = field(default_factory=dict)
     ecc_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Lifetime counts by (severity, location): ``corrected`` or ``uncorrected``; ``dram``, …"""
+    """Lifetime counts by (severity, location): ``corrected`` or ``uncorrected``; ``dram``, …
+
+    No location holds another: next to ``sram`` there are none of its parts.
+    """
     remapped_rows: Mapping[str, int] = field(default_factory=dict)
     """By cause: ``correctable``, ``uncorrectable``."""
     row_remap_pending: bool | None = None
@@ -154,6 +190,7 @@ class SlowReading:
     """By cause: ``single_bit``, ``double_bit``."""
     retired_pages_pending: bool | None = None
     recovery_action: str | None = None
+    """One of RECOVERY_ACTIONS."""
     failures: tuple[FieldFailure, ...] = ()
 
 

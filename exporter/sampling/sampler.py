@@ -351,7 +351,9 @@ class Sampler:
             timestamp=self._wall(),
             backend=self._backend.name,
             driver=self._session.driver,
-            gpus=tuple(s.tracker.sample(now) for s in slots),
+            gpus=tuple(
+                s.tracker.sample(now) for s in sorted(slots, key=lambda s: s.tracker.gpu.index)
+            ),
             containers=self._ledger.samples(now),
             sources=tuple(sources),
             allocatable={name: len(ids) for name, ids in (claims.allocatable or {}).items()},

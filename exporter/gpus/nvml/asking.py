@@ -24,6 +24,10 @@ _MEMBERS = {
 ALL_LINKS = 0xFFFFFFFF
 """The scope of a field value that sums over a GPU's NVLinks."""
 
+ASK_AGAIN_SECONDS = 600.0
+"""How long "not supported" is believed. Drivers also say it of what is not ready, or of a link that
+is down."""
+
 Call = Callable[[], T]
 
 
@@ -40,17 +44,31 @@ def number(value_type: int, value: pynvml.c_nvmlValue_t) -> float:
 class Asker:
     """Remembers what one GPU does not support, and what failed since the last :meth:`failures`.
 
-    ``field`` is the name of a field of a reading, ``detail`` a part of it. Errors that concern the
-    whole GPU are raised as :class:`GpuError`; the others leave the field absent.
+    ``field`` is the name of a field of a reading, ``detail`` tells the calls that it takes apart.
+    Errors that concern the whole GPU are raised as :class:`GpuError`; the others leave the field
+    absent. A call that has been answered is supported from then on: "not supported" is a failure of
+    it like any other.
+
+    ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._unsupported: set[tuple[str, object]] = set()
+        self._answered: set[tuple[str, object]] = set()
         self._failures: dict[FieldFailure, None] = {}
+        self._ask_again_due = clock() + ASK_AGAIN_SECONDS
 
     def forget(self) -> None:
         """Ask for everything again: the device has changed."""
         self._unsupported.clear()
+        self._answered.clear()
+
+    def renew(self) -> None:
+        """When it is time, ask again for what is not supported. To be called between reads."""
+        if (now := self._clock()) >= self._ask_again_due:
+            self._ask_again_due = now + ASK_AGAIN_SECONDS
+            self._unsupported.clear()
 
     def failures(self) -> tuple[FieldFailure, ...]:
         """Take what failed since the last call: each field and reason once."""
@@ -65,10 +83,12 @@ class Asker:
         if not self.supported(field, detail):
             return None
         try:
-            return call()
+            answer = call()
         except pynvml.NVMLError as error:
             self.refused(field, error.value, detail)
-        return None
+            return None
+        self._answered.add((field, detail))
+        return answer
 
     def ask_first(self, field: str, calls: Sequence[Call[T]], detail: object = None) -> T | None:
         """Ask by the newest call that the driver knows. ``calls`` are sorted newest first."""
@@ -118,7 +138,7 @@ class Asker:
         reason = reason_of(code)
         if reason in WHOLE_GPU:
             raise gpu_error(field, pynvml.NVMLError(code))
-        if reason is Reason.NOT_SUPPORTED:
+        if reason is Reason.NOT_SUPPORTED and (field, detail) not in self._answered:
             self._unsupported.add((field, detail))
         else:
             self.failed(field, reason)

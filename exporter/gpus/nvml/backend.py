@@ -1,20 +1,22 @@
 """The backend: a session with the driver, and the readers that live in it."""
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pynvml
 
-from exporter.gpus import GpuError
+from exporter.gpus import GpuError, Reader
 from exporter.gpus.nvml import library
-from exporter.gpus.nvml.events import Events, Source
+from exporter.gpus.nvml.events import Events
+from exporter.gpus.nvml.identity import look_up
 from exporter.gpus.nvml.library import gpu_error
+from exporter.gpus.nvml.nameless import NamelessGpu
 from exporter.gpus.nvml.reader import NvmlReader
 from exporter.model.devices import Driver
 from exporter.model.readings import Event
 
-_log = logging.getLogger(__name__)
+_NEW_GPU_SECONDS = 0.1
+"""How long to wait for events while a GPU has not been read yet, so that it is heard soon."""
 
 
 class NvmlBackend:
@@ -36,6 +38,8 @@ class NvmlBackend:
         self._monotonic = monotonic
         self._events = Events(clock, sleep)
         self._known: dict[str, NvmlReader] = {}
+        self._last_listed: list[str] = []
+        """UUIDs by index, also those of the last session."""
         self._is_open = False
 
     def open(self) -> Driver:
@@ -53,33 +57,28 @@ class NvmlBackend:
             self.close()
             raise gpu_error("driver version", error) from error
 
-    def readers(self) -> Sequence[NvmlReader]:
-        """Find the GPUs that are there now, by index. A GPU that was known keeps its reader.
+    def readers(self) -> Sequence[Reader]:
+        """List the GPUs that are there now, by index. A GPU that was known keeps its reader.
 
-        A GPU that can't be identified is logged and left out. Raises :class:`GpuError` when that is
-        so for every GPU, or for the driver.
+        Raises :class:`GpuError` when the driver is gone, or can't count them.
         """
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise gpu_error("nvmlDeviceGetCount", error) from error
-        found: list[NvmlReader] = []
-        failure: GpuError | None = None
-        for index in range(count):
-            try:
-                found.append(self._reader(index))
-            except GpuError as error:
-                if error.reason.ends_session:
-                    raise
-                _log.warning("GPU %d left out: %s", index, error)
-                failure = error
-        if failure and not found:
-            raise failure
-        return found
+        found = [self._reader(index) for index in range(count)]
+        named = {reader.gpu.uuid for reader in found if reader}
+        readers = [reader or self._nameless(index, named) for index, reader in enumerate(found)]
+        self._last_listed = [reader.gpu.uuid for reader in readers]
+        return readers
 
     def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        """Block until an event or the timeout. Raises :class:`GpuError`."""
-        return self._events.wait(self._sources(), timeout_seconds)
+        """Block until an event, at most for the timeout. Raises :class:`GpuError`."""
+        readers = self._known.values()
+        if any(reader.is_new for reader in readers):
+            timeout_seconds = min(timeout_seconds, _NEW_GPU_SECONDS)
+        sources = [source for reader in readers if (source := reader.source)]
+        return self._events.wait(sources, timeout_seconds)
 
     def close(self) -> None:
         """Let go of the driver. No other call may be under way. Never raises."""
@@ -92,22 +91,25 @@ class NvmlBackend:
         self._events.close()
         library.unload()
 
-    def _reader(self, index: int) -> NvmlReader:
+    def _reader(self, index: int) -> NvmlReader | None:
         try:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = pynvml.nvmlDeviceGetUUID(handle)
-        except pynvml.NVMLError as error:
-            raise gpu_error(f"GPU {index}", error) from error
+            handle, uuid = look_up(index)
+        except GpuError as error:
+            if error.reason.ends_session:
+                raise
+            return None
         if uuid not in self._known:
             # A new mapping, for events are waited for on a thread of their own.
-            self._known = {**self._known, uuid: NvmlReader(handle, self._monotonic)}
+            reader = NvmlReader(handle, uuid, index, self._monotonic)
+            self._known = {**self._known, uuid: reader}
         return self._known[uuid]
 
-    def _sources(self) -> Iterator[Source]:
-        for reader in self._known.values():
-            handle, attachment = reader.handle, reader.attachment
-            if handle is not None and attachment is not None:
-                yield Source(reader.gpu.uuid, handle, attachment)
+    def _nameless(self, index: int, named: Collection[str]) -> NamelessGpu:
+        """Take it for the GPU that was there last, unless that one is elsewhere now."""
+        last = dict(enumerate(self._last_listed)).get(index)
+        if last is None or last in named:
+            last = f"GPU-at-index-{index}"
+        return NamelessGpu(last, index)
 
 
 def _cuda_version() -> str | None:

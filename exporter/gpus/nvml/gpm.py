@@ -107,7 +107,8 @@ class Gpm:
         now = self._clock()
         if kept.last is not None and now - kept.last_time < SHORTEST_SECONDS:
             return None
-        kept.spare = kept.spare or self._asker.ask(field, pynvml.nvmlGpmSampleAlloc, instance)
+        if kept.spare is None:
+            kept.spare = self._asker.ask(field, pynvml.nvmlGpmSampleAlloc, "sample")
         if kept.spare is None:
             return None
         if self._asker.ask(field, partial(take, kept.spare), instance) is None:

@@ -7,7 +7,7 @@ from typing import Any
 import pynvml
 
 from exporter.gpus.nvml.asking import Asker
-from exporter.gpus.nvml.library import WHOLE_GPU, gpu_error, reason_of
+from exporter.gpus.nvml.library import gpu_error, reason_of
 from exporter.model.devices import Gpu, Slice
 from exporter.model.readings import Reason
 
@@ -85,6 +85,15 @@ class Identity:
     """Mask of the clock event reasons that the board can tell."""
 
 
+def look_up(index: int) -> tuple[Handle, str]:
+    """Return handle and UUID of the GPU at ``index``. Raises :class:`~exporter.gpus.GpuError`."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        return handle, pynvml.nvmlDeviceGetUUID(handle)
+    except pynvml.NVMLError as error:
+        raise gpu_error(f"GPU {index}", error) from error
+
+
 def read_layout(handle: Handle, asker: Asker) -> Layout | None:
     """See how MIG divides the GPU; ``None`` when that can't be told now.
 
@@ -141,13 +150,11 @@ def _attributes(part: Handle) -> pynvml.c_nvmlDeviceAttributes | None:
         raise
 
 
-def identify(handle: Handle, layout: Layout, asker: Asker) -> Identity:
-    """Read all that does not change while the layout stays. Raises :class:`GpuError`."""
-    try:
-        uuid = pynvml.nvmlDeviceGetUUID(handle)
-        index = pynvml.nvmlDeviceGetIndex(handle)
-    except pynvml.NVMLError as error:
-        raise gpu_error("identify", error) from error
+def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker) -> Identity:
+    """Read all that does not change while the layout stays.
+
+    Raises :class:`~exporter.gpus.GpuError` when the GPU is gone.
+    """
 
     def ask(name: str, *arguments: object) -> Any:
         call = partial(getattr(pynvml, name), handle, *arguments)
@@ -219,16 +226,18 @@ def _sm_count(handle: Handle, layout: Layout, asker: Asker) -> int | None:
     else they follow from the cores and the compute capability.
     """
     if layout.enabled:
-        counts = [
-            _profile_sm_count(handle, p) for p in range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT)
-        ]
-        return max(counts) or None
+        return asker.ask("gpu", partial(_largest_instance, handle), "profiles")
     cores = asker.ask("gpu", partial(pynvml.nvmlDeviceGetNumGpuCores, handle), "cores")
     capability = asker.ask(
         "gpu", partial(pynvml.nvmlDeviceGetCudaComputeCapability, handle), "capability"
     )
     per_sm = _CORES_PER_SM.get(tuple(capability)) if capability else None
     return cores // per_sm if cores and per_sm else None
+
+
+def _largest_instance(handle: Handle) -> int | None:
+    counts = [_profile_sm_count(handle, p) for p in range(pynvml.NVML_GPU_INSTANCE_PROFILE_COUNT)]
+    return max(counts) or None
 
 
 def _profile_sm_count(handle: Handle, profile: int) -> int:
@@ -238,9 +247,13 @@ def _profile_sm_count(handle: Handle, profile: int) -> int:
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 continue
-            if reason_of(error.value) in WHOLE_GPU:
-                raise gpu_error("identify", error) from error
-            # A profile that this board does not have.
-            return 0
+            # A profile that this board, or that this driver, does not know.
+            if error.value in {
+                pynvml.NVML_ERROR_NOT_SUPPORTED,
+                pynvml.NVML_ERROR_INVALID_ARGUMENT,
+                pynvml.NVML_ERROR_NOT_FOUND,
+            }:
+                return 0
+            raise
         return int(info.multiprocessorCount)
     return 0

@@ -55,7 +55,6 @@ WHOLE_GPU = frozenset(
     {
         Reason.GPU_LOST,
         Reason.RESET_REQUIRED,
-        Reason.TIMEOUT,
         Reason.DRIVER_NOT_LOADED,
         Reason.LIBRARY_NOT_FOUND,
         Reason.LIBRARY_MISMATCH,

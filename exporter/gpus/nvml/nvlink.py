@@ -1,7 +1,12 @@
 """NVLink: bytes, links and errors, of all links together.
 
-Older links tell their errors as totals, newer ones (NVLink 4 and 5) link by link. Each kind is
-asked for in the ways that it has, and a way that is not supported is not tried again.
+Older links tell their errors as totals, newer ones (NVLink 4 and 5) link by link. A kind is asked
+for link by link only where its total is not supported: one that failed this time must not be made
+up for by a sum that counts something else.
+
+Links that never told a kind have no part in its sum. From one that did, "not supported" is a
+failure, as :class:`Asker` has it, and then there is no sum: without that link it would drop, and
+look like counters that started anew.
 """
 
 from collections.abc import Mapping
@@ -82,12 +87,12 @@ def read_nvlink(handle: Handle, asker: Asker) -> NvLink:
         receive_bytes=received,
         transmit_bytes=transmitted,
         active_links=_active_links(handle, links, asker),
-        errors=_errors_by_link(handle, links, asker, set(_PER_LINK) - set(totals)) | totals,
+        errors=_errors_by_link(handle, links, asker) | totals,
     )
 
 
 def _active_links(handle: Handle, links: int, asker: Asker) -> int | None:
-    """Count the links that are up; ``None`` when one can't be asked, for the count would lie."""
+    """Count the links that are up; ``None`` when one does not tell, for the count would lie."""
     asked = {
         link: asker.ask(
             "nvlink_active_links", partial(pynvml.nvmlDeviceGetNvLinkState, handle, link), link
@@ -103,8 +108,13 @@ def _active_links(handle: Handle, links: int, asker: Asker) -> int | None:
     return list(states.values()).count(pynvml.NVML_FEATURE_ENABLED)
 
 
-def _errors_by_link(handle: Handle, links: int, asker: Asker, kinds: set[str]) -> dict[str, int]:
+def _errors_by_link(handle: Handle, links: int, asker: Asker) -> dict[str, int]:
     """Sum over the links that tell a kind. A kind that failed on one of them has no sum."""
+    kinds = {
+        kind
+        for kind in _PER_LINK
+        if kind not in _TOTALS or not asker.supported("nvlink_errors", kind)
+    }
     values = asker.ask_values(
         handle,
         [

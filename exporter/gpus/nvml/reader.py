@@ -9,6 +9,7 @@ import pynvml
 from exporter.gpus import GpuError
 from exporter.gpus.nvml import reads
 from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.events import Source
 from exporter.gpus.nvml.gpm import Gpm
 from exporter.gpus.nvml.identity import Handle, Identity, Layout, identify, read_layout
 from exporter.gpus.nvml.library import gpu_error
@@ -24,26 +25,25 @@ class NvmlReader:
     ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, handle: Handle, clock: Callable[[], float]) -> None:
-        """Identify the GPU. Raises :class:`GpuError`."""
-        self._asker = Asker()
+    def __init__(self, handle: Handle, uuid: str, index: int, clock: Callable[[], float]) -> None:
+        self._asker = Asker(clock)
         self._gpm = Gpm(self._asker, clock)
         self._samples = UtilizationSamples()
         self._handle: Handle | None = handle
-        self._layout: Layout = read_layout(handle, self._asker) or Layout()
-        self._identity: Identity = identify(handle, self._layout, self._asker)
-        self._found = itertools.count(1)
-        self.attachment: int | None = next(self._found)
-        """Which finding of the GPU this is: another number after each loss, ``None`` while lost."""
+        self._layout = Layout()
+        self._identity = Identity(Gpu(uuid=uuid, index=index, model=""), fans=0, clock_events=0)
+        self._attachments = itertools.count(1)
+        self.source: Source | None = None
+        """To hear of events from; ``None`` until the GPU is identified, and while it is lost."""
 
     @property
     def gpu(self) -> Gpu:
         return self._identity.gpu
 
     @property
-    def handle(self) -> Handle | None:
-        """``None`` while the GPU is lost."""
-        return self._handle
+    def is_new(self) -> bool:
+        """Whether the GPU has been found, and has not been identified yet."""
+        return self._handle is not None and self.source is None
 
     def read_fast(self) -> FastReading:
         with self._reading() as handle:
@@ -64,6 +64,7 @@ class NvmlReader:
             )
 
     def read_slow(self) -> SlowReading:
+        self._asker.renew()
         with self._reading() as handle:
             return slow(handle, self._asker)
 
@@ -80,7 +81,9 @@ class NvmlReader:
     def _reading(self) -> Iterator[Handle]:
         try:
             if self._handle is None:
-                self._find()
+                self._handle = self._find()
+            if self.source is None:
+                self._attach(self._handle)
             yield self._handle
         except GpuError:
             self._let_go()
@@ -88,19 +91,21 @@ class NvmlReader:
 
     def _let_go(self) -> None:
         """Find the GPU anew next time. In another session an old handle would crash NVML."""
-        self._handle = self.attachment = None
+        self._handle = self.source = None
         self._gpm.drop()
 
-    def _find(self) -> None:
+    def _find(self) -> Handle:
         try:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(self.gpu.uuid)
+            return pynvml.nvmlDeviceGetHandleByUUID(self.gpu.uuid)
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_NOT_FOUND:
                 raise GpuError(Reason.GPU_LOST, f"no GPU {self.gpu.uuid}") from error
             raise gpu_error(self.gpu.uuid, error) from error
+
+    def _attach(self, handle: Handle) -> None:
         self._asker.forget()
         self._identify(handle, read_layout(handle, self._asker) or Layout())
-        self._handle, self.attachment = handle, next(self._found)
+        self.source = Source(self.gpu.uuid, handle, next(self._attachments))
 
     def _follow_layout(self, handle: Handle) -> None:
         """See whether MIG has been reconfigured. Costs nothing on a board that can't do MIG."""
@@ -116,5 +121,6 @@ class NvmlReader:
         """Start anew with a device that is not what it was."""
         self._gpm.drop()
         self._samples.restart()
-        self._identity = identify(handle, layout, self._asker)
+        gpu = self._identity.gpu
+        self._identity = identify(handle, gpu.uuid, gpu.index, layout, self._asker)
         self._layout = layout

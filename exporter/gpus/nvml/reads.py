@@ -6,6 +6,7 @@ from typing import Any
 
 import pynvml
 
+from exporter.gpus import GpuError
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.identity import CLOCKS, Handle, Identity
 from exporter.model.readings import (
@@ -48,7 +49,11 @@ CLOCK_EVENTS = {
 
 
 def fast(handle: Handle, instances: Iterable[tuple[int, Handle]], asker: Asker) -> FastReading:
-    """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone, like the others here."""
+    """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone, like the others here.
+
+    Also when neither memory nor processes can be had: a GPU whose device node we have lost, say to
+    a reset of our cgroup, refuses every call by itself and never says that it is gone.
+    """
     memory = _memory("memory", handle, asker)
     instance_memory = {
         instance: read
@@ -56,7 +61,11 @@ def fast(handle: Handle, instances: Iterable[tuple[int, Handle]], asker: Asker) 
         if (read := _memory("instance_memory", part, asker, instance)) is not None
     }
     processes = _processes(handle, asker)
-    return FastReading(memory, instance_memory, processes, asker.failures())
+    failures = asker.failures()
+    reasons = {failure.field: failure.reason for failure in failures}
+    if memory is None and processes is None and {"memory", "processes"} <= reasons.keys():
+        raise GpuError(reasons["memory"], "it tells neither memory nor processes")
+    return FastReading(memory, instance_memory, processes, failures)
 
 
 def full(
@@ -99,7 +108,7 @@ def full(
 
 
 def _memory(field: str, handle: Handle, asker: Asker, instance: int | None = None) -> Memory | None:
-    """Read the frame buffer. Before R510 ``used`` holds what the driver reserves as well."""
+    """Read the frame buffer. Before R510 nothing tells what the driver reserves of it."""
     read = asker.ask_first(
         field,
         [

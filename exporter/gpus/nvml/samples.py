@@ -13,17 +13,21 @@ from exporter.model.readings import UtilizationSample
 class UtilizationSamples:
     """Fetches what the driver has sampled since the last read.
 
+    That is what its buffer did not hold then. The driver would also give those after some time, but
+    its times are the wall clock's: set back by an hour, it would give none for an hour.
+
     pynvml asks for the size of the buffer before each fetch, which doubles the cost of the dearest
     read of a tick. The size stays the same, so it is asked for once.
     """
 
     def __init__(self) -> None:
-        self._since = 0
+        self._seen: frozenset[int] = frozenset()
+        """Times of the samples that the buffer held at the last read."""
         self._buffer: ctypes.Array[pynvml.c_nvmlSample_t] | None = None
 
     def restart(self) -> None:
         """Fetch whatever the driver still has the next time."""
-        self._since = 0
+        self._seen = frozenset()
         self._buffer = None
 
     def read(self, handle: Handle, asker: Asker) -> tuple[UtilizationSample, ...] | None:
@@ -43,14 +47,14 @@ class UtilizationSamples:
                 return ()
             raise
         # Microseconds and percent. A slot that was never filled has no time.
-        samples = sorted(
-            (sample.timeStamp, number(value_type, sample.sampleValue))
-            for sample in self._buffer[:count]
-            if sample.timeStamp
+        held = {sample.timeStamp: sample for sample in self._buffer[:count] if sample.timeStamp}
+        new = sorted(held.keys() - self._seen)
+        samples = tuple(
+            UtilizationSample(time / 1e6, number(value_type, held[time].sampleValue) / 100)
+            for time in new
         )
-        if samples:
-            self._since = samples[-1][0]
-        return tuple(UtilizationSample(time / 1e6, percent / 100) for time, percent in samples)
+        self._seen = frozenset(held)
+        return samples
 
     def _call(
         self, handle: Handle, buffer: ctypes.Array[pynvml.c_nvmlSample_t] | None
@@ -61,7 +65,7 @@ class UtilizationSamples:
         code = function(
             handle,
             ctypes.c_uint(pynvml.NVML_GPU_UTILIZATION_SAMPLES),
-            ctypes.c_ulonglong(self._since),
+            ctypes.c_ulonglong(0),
             ctypes.byref(value_type),
             ctypes.byref(count),
             buffer,

@@ -1,6 +1,6 @@
 """The slow reading of one GPU: what is expensive to read or hardly changes, in base units."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ import pynvml
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.identity import Handle
 from exporter.gpus.nvml.nvlink import read_nvlink
-from exporter.model.readings import SlowReading
+from exporter.model.readings import RECOVERY_ACTIONS, SlowReading
 
 CLOCK_EVENT_COUNTERS = {
     "sw_power_cap": pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
@@ -31,32 +31,25 @@ _ECC_SEVERITIES = {
 }
 
 _ECC_LOCATIONS = {
+    "dram": pynvml.NVML_MEMORY_LOCATION_DRAM,
+    "sram": pynvml.NVML_MEMORY_LOCATION_SRAM,
+}
+"""What boards tell from Turing on; ``sram`` is all memory on the chip."""
+
+_ECC_SRAM_PARTS = {
     "l1_cache": pynvml.NVML_MEMORY_LOCATION_L1_CACHE,
     "l2_cache": pynvml.NVML_MEMORY_LOCATION_L2_CACHE,
-    "dram": pynvml.NVML_MEMORY_LOCATION_DRAM,
     "register_file": pynvml.NVML_MEMORY_LOCATION_REGISTER_FILE,
     "texture_memory": pynvml.NVML_MEMORY_LOCATION_TEXTURE_MEMORY,
     "texture_shm": pynvml.NVML_MEMORY_LOCATION_TEXTURE_SHM,
     "cbu": pynvml.NVML_MEMORY_LOCATION_CBU,
-    "sram": pynvml.NVML_MEMORY_LOCATION_SRAM,
 }
+"""What older boards tell instead. Where a board tells both, these are in ``sram`` already."""
 
 _RETIRED_PAGES = {
     "single_bit": pynvml.NVML_FI_DEV_RETIRED_SBE,
     "double_bit": pynvml.NVML_FI_DEV_RETIRED_DBE,
 }
-
-_RECOVERY_ACTIONS = (
-    "none",
-    "reset",
-    "reboot_node",
-    "drain_p2p",
-    "drain_and_reset",
-    "recover_imex_domain",
-    "bus_reset",
-    "system_reboot",
-)
-"""By the number in nvml.h, nvmlDeviceGpuRecoveryAction_t. Older nvidia-ml-py 13 names only five."""
 
 
 def slow(handle: Handle, asker: Asker) -> SlowReading:
@@ -126,24 +119,30 @@ def _scaled(value: float | None, divisor: float) -> float | None:
 
 
 def _recovery_action(number: int) -> str:
-    return _RECOVERY_ACTIONS[number] if number in range(len(_RECOVERY_ACTIONS)) else "unknown"
+    # They stand in the order of nvml.h, whose nvmlDeviceGpuRecoveryAction_t starts at 0. Older
+    # nvidia-ml-py 13 names only five.
+    return RECOVERY_ACTIONS[number] if number in range(len(RECOVERY_ACTIONS)) else "unknown"
 
 
 def _ecc_errors(handle: Handle, asker: Asker) -> dict[tuple[str, str], int]:
-    """Count over the board's life. Boards tell either ``sram`` or its parts."""
-    asked = {
-        (severity, location): asker.ask(
-            "ecc_errors",
-            partial(
+    """Count over the board's life: all of ``sram``, or its parts where it is not supported."""
+    counts: dict[tuple[str, str], int] = {}
+
+    def ask(severity: str, locations: Mapping[str, int]) -> None:
+        for location, place in locations.items():
+            call = partial(
                 pynvml.nvmlDeviceGetMemoryErrorCounter,
                 handle,
-                error_type,
+                _ECC_SEVERITIES[severity],
                 pynvml.NVML_AGGREGATE_ECC,
                 place,
-            ),
-            (severity, location),
-        )
-        for severity, error_type in _ECC_SEVERITIES.items()
-        for location, place in _ECC_LOCATIONS.items()
-    }
-    return {key: count for key, count in asked.items() if count is not None}
+            )
+            count = asker.ask("ecc_errors", call, (severity, location))
+            if count is not None:
+                counts[severity, location] = count
+
+    for severity in _ECC_SEVERITIES:
+        ask(severity, _ECC_LOCATIONS)
+        if not asker.supported("ecc_errors", (severity, "sram")):
+            ask(severity, _ECC_SRAM_PARTS)
+    return counts

@@ -57,7 +57,8 @@ class SimulatedReader:
         self._board = meter.node.profile.board
         self._seconds = seconds
         self._closed = closed
-        self._gpu = meter.segment(seconds()).gpu
+        gpu = meter.segment(seconds()).gpu
+        self._gpu = Gpu(uuid=gpu.uuid, index=gpu.index, model="")
         self._last_sample = 0.0
         self._marks: dict[int | None, tuple[Totals, Totals]] = {}
         """By GPU instance: the running totals, and a copy from the last full read."""
@@ -96,11 +97,11 @@ class SimulatedReader:
             raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
         if "gpu_lost" in segment.active:
             raise GpuError(Reason.GPU_LOST, f"GPU {self._meter.index} has fallen off the bus")
+        self._gpu = segment.gpu
         return seconds, segment
 
     def _full(self, segment: Segment) -> FullReading:
         meter, board, mig = self._meter, self._board, bool(segment.gpu.mig_enabled)
-        self._gpu = segment.gpu
         activity = self._activity() if board.gpm else {}
         temperature = {"gpu": float(round(meter.temperature_celsius))}
         if board.memory_temperature:

@@ -51,6 +51,7 @@ from exporter.gpus.simulated.document import Entry, ScenarioError, Value, parse
 from exporter.gpus.simulated.profiles import PROFILES, Profile
 from exporter.gpus.simulated.workloads import DEFAULTS, Workload, WorkloadKind
 from exporter.model.claims import Container, Sharing
+from exporter.model.readings import RECOVERY_ACTIONS
 
 E = TypeVar("E")
 
@@ -83,7 +84,6 @@ back as another ``version``; ``gpu_lost`` brings XID 79 with it. What has ``for`
 
 
 NVLINK_ERRORS = ("replay", "recovery", "crc_flit", "crc_data")
-RECOVERY_ACTIONS = ("reset", "reboot_node", "drain_p2p", "drain_and_reset")
 
 
 @dataclass(frozen=True, slots=True)
