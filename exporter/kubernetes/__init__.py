@@ -1,1 +1,1 @@
-"""Pod records, terminations and DRA devices from the API server. The only importer of kubernetes."""
+"""Pod records, terminations, DRA devices: from the API server, by its own client alone."""
