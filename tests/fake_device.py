@@ -47,6 +47,8 @@ class FakeDevice:
     samples: list[tuple[int, int]] | None = None
     """Utilisation: (microseconds, percent)."""
     sample_type: int = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
+    process_samples: list[tuple[int, int, int]] | None = None
+    """Utilisation of processes: (microseconds, pid, percent)."""
     mig: list["FakeDevice | None"] | None = None
     """MIG devices by index, with holes; ``None``: no MIG."""
     gpm: dict[int | None, dict[int, Any]] = field(default_factory=dict)

@@ -137,6 +137,7 @@ def h100(index: int = 0) -> FakeDevice:
             "MPSCompute": [],
         },
         samples=[(1_000_000 + 200_000 * i, 90 + i) for i in range(5)],
+        process_samples=[(1_800_000, 21180, 60), (1_800_000, 21198, 30)],
         gpm={None: {**GPM_BUSY, 20: 8.0, 21: 16.0}},
     )
 
@@ -216,7 +217,7 @@ def h100_mig(index: int = 0) -> FakeDevice:
         gpu.fail(function, NOT_SUPPORTED)
     gpu.fields.pop(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT)
     enable_mig(gpu, mig_slices())
-    gpu.samples = None
+    gpu.samples = gpu.process_samples = None
     gpu.processes = {
         "Compute": [process(21180, 2296, 2, 0), process(21198, 7484, 2, 0)],
         "Graphics": [],

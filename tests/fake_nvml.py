@@ -61,6 +61,32 @@ class FakeNvml(FakeGpm, FakeEvents):
             else:
                 into[slot].sampleValue.ullVal = percent
 
+    def _nvmlDeviceGetProcessUtilization(
+        self, handle: Any, into: Any, count: Any, since: Any
+    ) -> None:
+        fresh = self._process_samples("nvmlDeviceGetProcessUtilization", handle, since.value)
+        room = count._obj.value
+        fill(count, len(fresh))
+        _fill_processes(into, room, fresh)
+
+    def _nvmlDeviceGetProcessesUtilizationInfo(self, handle: Any, info: Any) -> None:
+        asked = info._obj
+        name = "nvmlDeviceGetProcessesUtilizationInfo"
+        fresh = self._process_samples(name, handle, asked.lastSeenTimeStamp)
+        room, asked.processSamplesCount = asked.processSamplesCount, len(fresh)
+        _fill_processes(asked.procUtilArray, room, fresh)
+
+    def _process_samples(self, name: str, handle: Any, since: int) -> list[tuple[int, int, int]]:
+        device = self._device(name, handle)
+        if isinstance(failure := device.answers.get(name), Failure):
+            raise Refused(failure.code)
+        if device.process_samples is None:
+            raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        fresh = [sample for sample in device.process_samples if sample[0] > since]
+        if not fresh:
+            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
+        return fresh
+
     def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> None:
         device = self._device("nvmlDeviceGetFieldValues", handle)
         if isinstance(failure := device.answers.get("nvmlDeviceGetFieldValues"), Failure):
@@ -79,3 +105,10 @@ class FakeNvml(FakeGpm, FakeEvents):
             else:
                 value.valueType = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
                 value.value.ullVal = answer
+
+
+def _fill_processes(into: Any, room: int, samples: list[tuple[int, int, int]]) -> None:
+    if len(samples) > room:
+        raise Refused(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+    for slot, (time, pid, percent) in enumerate(samples):
+        fill(into[slot], {"timeStamp": time, "pid": pid, "smUtil": percent})

@@ -1,6 +1,7 @@
 """The real program in a process of its own, and its scrapes."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -91,7 +92,9 @@ class Exporter:
 
 
 @contextmanager
-def exporter(*arguments: str | Path) -> Iterator[Exporter]:
+def exporter(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Exporter]:
     """Run the program with short intervals, on a free port, until the block ends."""
     command = [
         *(sys.executable, "-m", "exporter", "serve", "--listen", "127.0.0.1:0"),
@@ -99,7 +102,9 @@ def exporter(*arguments: str | Path) -> Iterator[Exporter]:
         *("--read-deadline", "300ms", "--kubelet-interval", "100ms"),
         *map(str, arguments),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+    ) as process:
         try:
             yield Exporter(process)
         finally:

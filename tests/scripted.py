@@ -7,16 +7,20 @@ from typing import TypeVar
 from exporter.gpus import Backend, GpuError
 from exporter.model.claims import Claims
 from exporter.model.devices import Driver, Gpu, Slice
+from exporter.model.oom import OomVerdict
 from exporter.model.readings import (
     Event,
     FastReading,
     FullReading,
     Memory,
+    ProcessUtilization,
     SlowReading,
     UtilizationSample,
 )
 from exporter.model.snapshot import SourceHealth
-from exporter.sampling.sampler import ClaimSource, Sampler, Ticks
+from exporter.sampling.containers import ClaimSource, Containers, PodSource
+from exporter.sampling.sampler import Sampler, Ticks
+from exporter.sampling.shared import ProcessContainers
 
 T = TypeVar("T")
 GIB = 2**30
@@ -101,6 +105,7 @@ class ScriptedReader:
         self.slow = SlowReading()
         self.fast_extra: dict[str, object] = {}
         self.full_extra: dict[str, object] = {}
+        self.process_utilization: tuple[ProcessUtilization, ...] | None = ()
         self.error: Exception | None = None
         self.reads: list[str] = []
         self._clock = clock
@@ -109,13 +114,15 @@ class ScriptedReader:
         self._read("fast")
         return FastReading(memory=self.memory, **self.fast_extra)  # type: ignore[arg-type]
 
-    def read_full(self) -> FullReading:
-        self._read("full")
+    def read_full(self, *, processes: bool = False) -> FullReading:
+        self._read("full with processes" if processes else "full")
         newest = int(self._clock.now * 5)
         samples = tuple(
             UtilizationSample(n / 5, self.ratio) for n in range(newest - 70, newest + 1)
         )
         fields: dict[str, object] = {"utilization": samples, **self.full_extra}
+        if processes:
+            fields["process_utilization"] = self.process_utilization
         return FullReading(gpu=self.gpu, **fields)  # type: ignore[arg-type]
 
     def read_slow(self) -> SlowReading:
@@ -182,7 +189,11 @@ class Rig:
         backend: Backend,
         clock: ManualClock,
         claims: ClaimSource | None,
+        *,
         hold: Collection[str] = (),
+        pods: PodSource | None = None,
+        processes: ProcessContainers | None = None,
+        on_oom: Callable[[OomVerdict], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self._hold = hold
@@ -191,7 +202,14 @@ class Rig:
             backend,
             ticks=Ticks(event_wait=0.0),
             workers=self._worker,
-            claims=claims,
+            containers=Containers(
+                claims=claims,
+                pods=pods,
+                processes=processes,
+                ended_grace=60.0,
+                started=clock.wall(),
+                on_oom=on_oom,
+            ),
             clock=clock,
             wall=clock.wall,
         )
@@ -221,13 +239,25 @@ class Harness(Rig):
     def __init__(
         self,
         count: int = 2,
+        *,
         claims: Claims | None = None,
         open_error: GpuError | None = None,
         hold: Collection[str] = (),
         listed: Sequence[Gpu] | None = None,
+        pods: PodSource | None = None,
+        processes: ProcessContainers | None = None,
+        on_oom: Callable[[OomVerdict], None] = lambda _: None,
     ) -> None:
         clock = ManualClock()
         self.backend = ScriptedBackend(clock, listed or [gpu(index) for index in range(count)])
         self.backend.open_error = open_error
         self.claims = ScriptedClaims(claims or Claims())
-        super().__init__(self.backend, clock, self.claims, hold)
+        super().__init__(
+            self.backend,
+            clock,
+            self.claims,
+            hold=hold,
+            pods=pods,
+            processes=processes,
+            on_oom=on_oom,
+        )

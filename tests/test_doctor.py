@@ -46,7 +46,7 @@ class FakeReader:
             raise self.error
         return FastReading(failures=self.failures)
 
-    def read_full(self) -> FullReading:
+    def read_full(self, *, processes: bool = False) -> FullReading:
         self.reads += 1
         return FullReading(self.gpu, activity=self.activity if self.reads > 1 else None)
 

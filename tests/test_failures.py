@@ -127,6 +127,38 @@ def test_kubelet_down_and_back(scenario: Path) -> None:
         assert all(re.match(r"\d{4}-\d\d-\d\dT\S+Z (INFO|WARNING) ", line) for line in running.log)
 
 
+def test_a_container_that_runs_out_of_gpu_memory_over_and_over(scenario: Path) -> None:
+    scenario.write_text(
+        "description: A leak.\npods:\n  - {namespace: ml, pod: leak-0, gpu: 0,"
+        " workload: {kind: leak, period: 3s, backoff: 1s}}\n"
+    )
+    arguments = ("--backend", "simulated", "--profile", "t4", "--scenario", scenario)
+    with exporter(*arguments, "--pod-labels", "team", "--pod-events", "on") as running:
+
+        def counted() -> float | None:
+            return running.value(
+                "gpu_container_oom_events_total", pod="leak-0", confidence="confirmed"
+            )
+
+        running.until(lambda: counted() == 0)
+        running.until(lambda: counted() == 1)
+        running.until(lambda: counted() == 2)
+        assert running.value("gpu_allocation_info", workload="leak", label_team="ml") == 1
+        assert running.value("gpu_exporter_source_up", source="kubernetes") == 1
+        assert running.value("gpu_exporter_source_up", source="kubernetes_events") == 1
+        assert any("container ran out of GPU memory" in line for line in running.log)
+
+
+def test_a_pod_watch_without_an_api_server_costs_pod_records_alone(scenario: Path) -> None:
+    scenario.write_text("apiVersion: v1\nkind: Config\nclusters: []\n")
+    arguments = ("--backend", "nvml", "--pod-watch", "on", "--node", "n1", "--kubelet", "off")
+    with exporter(*arguments, environment={"KUBECONFIG": str(scenario)}) as running:
+        running.until(lambda: running.value("gpu_exporter_source_up", source="kubernetes") == 0)
+        running.until(lambda: "kubernetes" in running.ready()[1])
+        assert running.get("/healthz")[0] == 200
+        assert running.stop()[0] == 0
+
+
 def test_stop_while_the_kubelet_hangs(tmp_path: Path) -> None:
     silent = tmp_path / "k.sock"
     with socket.socket(socket.AF_UNIX) as listening:
@@ -143,6 +175,7 @@ def test_stop_while_the_kubelet_hangs(tmp_path: Path) -> None:
     [
         (["--full-interval", "x"], "--full-interval: 'x' is not a duration (such as 5s)"),
         (["--no-such"], "--no-such: no such option"),
+        (["--listen=127.0.0.1:0", "--pod-watch=on"], "pod-watch: on wants the node's name"),
         (["--listen", "192.0.2.1:9400"], "listen: 192.0.2.1:9400: Cannot assign requested address"),
         (["--config", "/nonexistent"], "--config: cannot read '/nonexistent'"),
         (

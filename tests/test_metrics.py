@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from exporter.metrics.family import UNITS, Family, Kind
 from exporter.metrics.lines import EOF, Lines, One
 from exporter.metrics.table import TABLE
 from exporter.model.claims import Claim, Claims, Container
+from exporter.model.pods import PodRecord
 from exporter.model.snapshot import Snapshot
 from tests.scripted import Harness, ManualClock, gpu
 
@@ -77,7 +79,7 @@ def test_name_unit_labels_and_help(family: Family) -> None:
         assert bool(family.unit) is (family.name not in UNITLESS)
     elif family.kind is Kind.COUNTER and not family.unit:
         counted = family.base_name.rpartition("_")[2]
-        assert counted in {"errors", "replays", "failures"}
+        assert counted in {"errors", "replays", "failures", "events", "kills"}
     assert not set(family.base_name.split("_")[:-1]) & set(UNITS)
     assert len(set(family.labels)) == len(family.labels)
     assert "node" not in family.labels
@@ -104,6 +106,10 @@ def test_device_families_carry_no_label_that_changes() -> None:
         "action",
         "xid",
         "state",
+        "confidence",
+        "cotenant_namespace",
+        "cotenant_pod",
+        "cotenant_container",
     }
     for family in TABLE:
         if family.kind is not Kind.INFO and "uuid" in family.labels:
@@ -140,6 +146,25 @@ def test_label_values_arrive_escaped_and_whole(snapshot: Snapshot) -> None:
         if "pod" in sample.labels
     }
     assert pods == {'we"ird\\pod\nname'}
+
+
+def test_pod_labels_follow_those_of_the_allocation(snapshot: Snapshot) -> None:
+    (held,) = snapshot.containers
+    pod = PodRecord("uid", "ml", "x", "Job", "train", {"app.kubernetes.io/name": "a", "team": "b"})
+    keys = ("team", "app.kubernetes.io/name", "other")
+    labelled = replace(snapshot, containers=(replace(held, pod=pod),), pod_labels=keys)
+    text = (
+        Exposition(lambda: labelled, pod_labels=keys, beside=CollectorRegistry())
+        .render()[0]
+        .decode()
+    )
+    (info,) = [s for f in parse_text(text) for s in f.samples if s.name == "gpu_allocation_info"]
+    assert info.labels["label_team"] == "b"
+    assert info.labels["label_app_kubernetes_io_name"] == "a"
+    assert info.labels["label_other"] == ""
+    assert (info.labels["workload_kind"], info.labels["workload"]) == ("Job", "train")
+    others = [s for f in parse_text(text) for s in f.samples if s.name != "gpu_allocation_info"]
+    assert not any(label.startswith("label_") for other in others for label in other.labels)
 
 
 def test_no_node_name_no_node_label(snapshot: Snapshot) -> None:

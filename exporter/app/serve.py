@@ -39,7 +39,6 @@ async def _serve(config: Config) -> int:
         slow=config.slow_interval,
         read_deadline=config.read_deadline,
         peak_window=config.peak_window,
-        ended_grace=config.ended_grace,
     )
     with socket:
         async with running(config, ticks) as parts:

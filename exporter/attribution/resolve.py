@@ -5,21 +5,37 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from exporter.attribution.device_ids import DeviceId, parse
-from exporter.model.claims import Allocation, Claim, Claims, Container, Resolution, Sharing
+from exporter.model.claims import (
+    Allocation,
+    Claim,
+    Claims,
+    Container,
+    DraClaim,
+    Resolution,
+    Sharing,
+)
 from exporter.model.devices import Gpu, Slice
+from exporter.model.pods import DraDevice
+
+NO_DRA_DEVICES: Mapping[tuple[str, str, str], DraDevice] = MappingProxyType({})
 
 _NAMES_MPS = re.compile(r"(?:^|[^a-z0-9])mps(?:$|[^a-z0-9])")
 
 
 def resolve(
-    claims: Claims, gpus: Sequence[Gpu], mps_gpus: AbstractSet[str] = frozenset()
+    claims: Claims,
+    gpus: Sequence[Gpu],
+    mps_gpus: AbstractSet[str] = frozenset(),
+    dra_devices: Mapping[tuple[str, str, str], DraDevice] = NO_DRA_DEVICES,
 ) -> Resolution:
     """Find the device of each claim, and how much of it each container holds.
 
     ``mps_gpus`` holds the uuids of the GPUs on which MPS clients run: ids alone do not tell MPS
-    from time-slicing. A resource that is named after MPS says so too.
+    from time-slicing. A resource that is named after MPS says so too. ``dra_devices`` are what DRA
+    drivers publish, by driver, pool and device.
 
     - An id belongs to the container whose claim was seen last (``Claim.since``): kubelets go on
       listing ended pods while their devices are with others already. Claims seen in the same
@@ -32,25 +48,37 @@ def resolve(
     - Memory and activity belong to a GPU instance, so a slice that has its instance for itself is
       the only kind of slice whose holder is ``sole``.
 
+    - Containers that share a DRA claim all hold its device, in equal parts. A slice that is made on
+      claiming has no uuid in advance: it is its GPU's only slice of that profile, or ambiguous.
+
     ``unresolved`` counts claims as ``unknown_form``, ``no_such_device``, ``mig_enabled`` (a whole
-    GPU that is cut into slices) and ``dra`` (only the API server knows the device).
+    GPU that is cut into slices), ``dra`` (no ResourceSlice tells the device, or nobody looks) and
+    ``dra_ambiguous``.
     """
     directory = _Directory(gpus)
     holdings: dict[str, _Holdings] = {}
     unresolved: Counter[str] = Counter()
-    if claims.dra:
-        unresolved["dra"] = len(claims.dra)
+    for dra_claim in claims.dra:
+        published = dra_devices.get((dra_claim.driver, dra_claim.pool, dra_claim.device))
+        found = directory.find_dra(published) if published else []
+        if published is None:
+            unresolved["dra"] += 1
+        elif len(found) != 1:
+            unresolved["dra_ambiguous" if found else "no_such_device"] += 1
+        else:
+            (device,) = found
+            holdings.setdefault(device.uuid, _Holdings(device)).dra[dra_claim.container] = dra_claim
     for claim in claims.held:
         device_id = parse(claim.device_id)
-        device = directory.find(device_id) if device_id else None
+        claimed = directory.find(device_id) if device_id else None
         if device_id is None:
             unresolved["unknown_form"] += 1
-        elif device is None:
+        elif claimed is None:
             unresolved["no_such_device"] += 1
-        elif device.part is None and device.gpu.mig_enabled:
+        elif claimed.part is None and claimed.gpu.mig_enabled:
             unresolved["mig_enabled"] += 1
         else:
-            holdings.setdefault(device.uuid, _Holdings(device)).add(claim, device_id.share)
+            holdings.setdefault(claimed.uuid, _Holdings(claimed)).add(claim, device_id.share)
     advertised = _advertised_shares(claims.allocatable, directory) if holdings else {}
     return Resolution(
         allocations=tuple(
@@ -105,6 +133,17 @@ class _Directory:
     def find(self, device_id: DeviceId) -> _Device | None:
         return self._devices.get(replace(device_id, share=None))
 
+    def find_dra(self, published: DraDevice) -> list[_Device]:
+        """Return every device that it may be."""
+        if published.uuid:
+            device = self.find(DeviceId(uuid=published.uuid))
+            return [device] if device else []
+        parent = self.find(DeviceId(uuid=published.parent_uuid)) if published.parent_uuid else None
+        if parent is None:
+            return []
+        made = [part for part in parent.gpu.slices if part.profile == published.profile]
+        return [_Device(parent.gpu, part) for part in made]
+
 
 def _advertised_shares(
     allocatable: Mapping[str, tuple[str, ...]] | None, directory: _Directory
@@ -125,6 +164,7 @@ class _Holdings:
 
     device: _Device
     claims: dict[int | None, list[Claim]] = field(default_factory=dict)
+    dra: dict[Container, DraClaim] = field(default_factory=dict)
 
     def add(self, claim: Claim, share: int | None) -> None:
         self.claims.setdefault(share, []).append(claim)
@@ -143,11 +183,17 @@ class _Holdings:
                 resources.setdefault(container, resource)
             if share is not None:
                 sharing.update(holders)
+        for container, dra_claim in self.dra.items():
+            units[container] += size / len(self.dra)
+            resources.setdefault(container, dra_claim.driver)
         total = sum(units.values())
         alone = len(units) == 1 and not self.device.shares_gpu_instance
         for container, held in units.items():
             resource = resources[container]
-            if container in sharing:
+            through = self.dra.get(container)
+            if through:
+                kind = Sharing.DRA
+            elif container in sharing:
                 mps = self.device.uuid in mps_gpus or _NAMES_MPS.search(resource)
                 kind = Sharing.MPS if mps else Sharing.TIME_SLICED
             else:
@@ -160,6 +206,8 @@ class _Holdings:
                 slice=self.device.part,
                 share=held / max(size, total),
                 sole=alone and container not in sharing,
+                claim_namespace=through.claim_namespace if through else "",
+                claim_name=through.claim_name if through else "",
             )
 
 

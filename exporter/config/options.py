@@ -10,6 +10,7 @@ import click
 from exporter.config.values import (
     Address,
     Duration,
+    LabelKeys,
     ListenAddress,
     Patterns,
     duration_text,
@@ -17,11 +18,15 @@ from exporter.config.values import (
 
 ENVIRONMENT_PREFIX: Final = "GPU_EXPORTER_"
 
-Section = Literal["General", "GPUs", "Simulated node", "Sampling", "Kubelet", "Containers", "Logs"]
+Section = Literal[
+    "General", "GPUs", "Simulated node", "Sampling", "Kubelet", "Pods", "Containers", "Logs"
+]
 
 BackendChoice = Literal["nvml", "simulated", "auto"]
 ProfileName = Literal["t4", "a100-mig", "h100", "h200-mixed"]
 KubeletChoice = Literal["auto", "on", "off"]
+PodWatchChoice = Literal["auto", "on", "off"]
+Switch = Literal["on", "off"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
 
@@ -206,6 +211,30 @@ class Config:
     )
     kubelet_timeout: float = _duration(
         5.0, "Kubelet", 0.1, _MINUTE, "Time that the kubelet has to answer."
+    )
+
+    pod_watch: PodWatchChoice = _option(
+        "auto",
+        "Pods",
+        _choice(PodWatchChoice),
+        "Whether to watch this node's pods on the API server, for workloads, pod labels, containers"
+        " that ended, processes on shared GPUs, and devices held through DRA. auto watches in a "
+        "cluster, where there is a service-account token and the node's name is given, and on a "
+        "simulated node. Outside a cluster, on takes the kubeconfig.",
+    )
+    pod_labels: tuple[str, ...] = _option(
+        (),
+        "Pods",
+        LabelKeys(),
+        "Keys of pod labels that gpu_allocation_info tells: team as its label label_team. May be "
+        "given several times, or separated by commas.",
+        multiple=True,
+    )
+    pod_events: Switch = _option(
+        "off",
+        "Pods",
+        _choice(Switch),
+        "Whether a pod whose container ran out of GPU memory gets a Kubernetes Event that says so.",
     )
 
     resources: tuple[str, ...] = _option(

@@ -17,6 +17,7 @@ _PART = re.compile(rf"({_NUMBER})(ms|[smhd])")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|[smhd]))+|{_NUMBER}")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?")
+_LABEL_KEY = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PATTERN = re.compile(r"[A-Za-z0-9._/*?!\[\]-]+")
 
 
@@ -109,6 +110,24 @@ class Patterns(click.ParamType[tuple[str, ...]]):
             if not _PATTERN.fullmatch(pattern):
                 self.fail(f"{pattern!r} is not a resource name or pattern", param, ctx)
         return patterns
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+class LabelKeys(click.ParamType[tuple[str, ...]]):
+    """Keys of pod labels, separated by commas."""
+
+    name = "keys"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        keys = tuple(part.strip() for part in str(value).split(","))
+        for key in keys:
+            if not _LABEL_KEY.fullmatch(key):
+                self.fail(f"{key!r} is not the key of a label", param, ctx)
+        return keys
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]

@@ -34,8 +34,12 @@ class Reader(Protocol):
     def read_fast(self) -> FastReading:
         """Raise :class:`GpuError` when the GPU or the driver is gone, or answers nothing at all."""
 
-    def read_full(self) -> FullReading:
-        """Identify the GPU again when its MIG layout has changed. Raises like ``read_fast``."""
+    def read_full(self, *, processes: bool = False) -> FullReading:
+        """Identify the GPU again when its MIG layout has changed. Raises like ``read_fast``.
+
+        ``processes``: also the utilisation of single processes. It costs milliseconds, and means
+        something only where several containers share the GPU.
+        """
 
     def read_slow(self) -> SlowReading:
         """Raise like ``read_fast``."""

@@ -1,6 +1,7 @@
 """A snapshot as Prometheus reads it. prometheus_client writes the formats."""
 
 import gzip
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -23,12 +24,16 @@ _LATELY_SECONDS = 150.0
 class SnapshotCollector(Collector):
     """Hands the table's families over the current snapshot to a registry.
 
-    ``node`` becomes a label of every series when it is set.
+    ``node`` becomes a label of every series when it is set, and each key of ``pod_labels`` one of
+    the families that take them: ``app.kubernetes.io/name`` as ``label_app_kubernetes_io_name``.
     """
 
-    def __init__(self, snapshot: Callable[[], Snapshot], node: str = "") -> None:
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], node: str = "", pod_labels: Sequence[str] = ()
+    ) -> None:
         self._snapshot = snapshot
         self._node = {"node": node} if node else {}
+        self._pod_labels = tuple(label_name(key) for key in pod_labels)
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
@@ -44,10 +49,16 @@ class SnapshotCollector(Collector):
     def metric(self, family: Family, points: Iterable[Point]) -> Metric:
         """Return a family with its samples as prometheus_client has them."""
         metric = Metric(family.base_name, family.help, family.kind, family.unit)
+        names = family.labels + (self._pod_labels if family.pod_labels else ())
         for values, number in points:
-            labels = dict(zip(family.labels, values, strict=True))
+            labels = dict(zip(names, values, strict=True))
             metric.add_sample(family.name, self._node | labels, float(number))
         return metric
+
+
+def label_name(key: str) -> str:
+    """Return the label for a pod label's key, as kube-state-metrics names it."""
+    return "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
 
 
 class Exposition:
@@ -61,11 +72,12 @@ class Exposition:
         snapshot: Callable[[], Snapshot],
         *,
         node: str = "",
+        pod_labels: Sequence[str] = (),
         beside: CollectorRegistry,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot = snapshot
-        self._collector = SnapshotCollector(snapshot, node)
+        self._collector = SnapshotCollector(snapshot, node, pod_labels)
         self._beside = beside
         self._clock = clock
         self._all = CollectorRegistry()

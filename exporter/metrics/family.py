@@ -27,6 +27,8 @@ class Family:
     help: str
     labels: tuple[str, ...]
     points: Callable[[Snapshot], Iterable[Point]]
+    pod_labels: bool = False
+    """Whether the pod labels that the configuration allows follow the family's own."""
 
     @property
     def kind(self) -> Kind:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from exporter.metrics.container import CONTAINERS
+from exporter.metrics.container import CONTAINERS, UNATTRIBUTED
 from exporter.metrics.family import Family
 from exporter.metrics.gpu import IDENTITY, MEMORY, POWER_AND_CLOCKS, UTILIZATION
 from exporter.metrics.hardware import HEALTH, LINKS
@@ -18,6 +18,7 @@ SUBJECTS: Mapping[str, tuple[Family, ...]] = {
     "GPU: hardware health": HEALTH,
     "MIG slices": SLICES,
     "Containers": CONTAINERS,
+    "What is no container's": UNATTRIBUTED,
     "Node": NODE,
     "The exporter itself": EXPORTER,
 }

@@ -71,10 +71,25 @@ class Allocation:
     """Part of the device that is held: shares held of shares advertised. 1 unless shared."""
     sole: bool = True
     """Whether all that the device does is this container's: neither shared nor in doubt."""
+    claim_namespace: str = ""
+    claim_name: str = ""
+    """Of the ResourceClaim, where it is held through DRA."""
 
     @property
     def device_uuid(self) -> str:
         return self.slice.uuid if self.slice else self.gpu.uuid
+
+    @property
+    def measured_uuid(self) -> str:
+        """Uuid of the device under which memory and activity are told.
+
+        A slice's are its GPU instance's, told under the instance's leading slice.
+        """
+        if self.slice is None:
+            return self.gpu.uuid
+        instance = self.slice.gpu_instance
+        leading = (s.uuid for s in self.gpu.leading_slices if s.gpu_instance == instance)
+        return next(leading, self.slice.uuid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,4 +70,11 @@ class DraDevice:
     pool: str
     device: str
     uuid: str
-    """Of the GPU or slice: ``GPU-…`` or ``MIG-…``."""
+    """Of the GPU or slice: ``GPU-…`` or ``MIG-…``. Empty: a slice that is made when it is claimed,
+    of which ``parent_uuid``, ``profile`` and ``placement_start`` are known instead."""
+    parent_uuid: str | None = None
+    """Of a slice: its GPU's."""
+    profile: str | None = None
+    """Of a slice: ``1g.10gb``."""
+    placement_start: int | None = None
+    """Of a slice to be made: the first of the GPU's memory slices that it will take."""

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.claims import Allocation
+from exporter.model.claims import Allocation, Container
 from exporter.model.devices import Driver, Gpu
+from exporter.model.oom import OomTotals
+from exporter.model.pods import PodRecord
 from exporter.model.readings import FastReading, FullReading, SlowReading
 
 
@@ -88,6 +90,24 @@ class ContainerSample:
     memory_used_bytes: int | None = None
     memory_limit_bytes: int | None = None
     memory_peak_bytes: int | None = None
+    pod: PodRecord | None = None
+    """``None``: the pod watch is off, or has not seen the pod."""
+    oom: OomTotals | None = None
+    """``None``: nobody hears of containers' ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unattributed:
+    """What a device did that is booked on no container, since we started; what it holds for none.
+
+    Processes outside Kubernetes, time in which nobody held the device, and what nobody could tell.
+    Together with its containers' values it sums to the device's. ``None`` where a container that
+    shares the device can't be told apart.
+    """
+
+    busy_seconds: float | None = None
+    energy_joules: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +131,15 @@ class Snapshot:
     driver: Driver | None = None
     gpus: tuple[GpuSample, ...] = ()
     containers: tuple[ContainerSample, ...] = ()
+    unattributed: Mapping[str, Unattributed] = field(default_factory=dict)
+    """By device uuid."""
+    host_oom_kills: Mapping[Container, int] = field(default_factory=dict)
+    """How often a container that holds a GPU was killed for host memory."""
     sources: tuple[SourceHealth, ...] = ()
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Devices by resource."""
     allocated: Mapping[str, int] = field(default_factory=dict)
     unresolved: Mapping[str, int] = field(default_factory=dict)
     """Claims that match no device that we see, by reason."""
+    pod_labels: tuple[str, ...] = ()
+    """Keys of the pod labels that are told."""

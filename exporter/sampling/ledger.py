@@ -1,12 +1,14 @@
 """What each container has had of each device: seconds, busy seconds, energy, peaks."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
+from exporter.attribution.sharing import Holder, energy_parts
 from exporter.model.claims import Allocation, Container
 from exporter.model.readings import Memory
-from exporter.model.snapshot import ContainerSample
+from exporter.model.snapshot import ContainerSample, Unattributed
 from exporter.sampling.tracker import BusyStep, EnergyStep
 
 # Below this mean utilisation a device counts as idle: measurement noise, and a driver's own doing.
@@ -16,6 +18,8 @@ IDLE_RATIO = 0.01
 @dataclass(slots=True)
 class _Entry:
     allocation: Allocation
+    measured_uuid: str
+    """The allocation's own; it takes a while to find."""
     since: float
     """From when on it has been held, as it is held now."""
     active: float
@@ -27,8 +31,13 @@ class _Entry:
     busy_seconds: float | None = None
     energy_joules: float | None = None
     utilization: float | None = None
-    memory: Memory | None = None
+    memory_used: int | None = None
+    memory_limit: int | None = None
     memory_peak: int | None = None
+    unmetered_busy: float = 0.0
+    """Busy seconds since the device's energy was last booked."""
+    unmetered_held: float = 0.0
+    """Seconds since then; of a time in which n held the device, an n-th."""
 
     def part_of(self, since: float, until: float) -> float:
         """Return the part of the interval in which the container held the device."""
@@ -37,33 +46,50 @@ class _Entry:
         return max(0.0, end - start) / (until - since) if until > since else 0.0
 
     def forget_gauges(self) -> None:
-        self.utilization = self.memory = None
+        self.utilization = self.memory_used = self.memory_limit = None
+
+
+@dataclass(slots=True)
+class _Device:
+    gpu_uuid: str | None = None
+    busy_at: float | None = None
+    """When its last step was booked; ``None``: none since it could be read."""
+    energy_at: float | None = None
+    telling: bool = False
+    """Whether its GPU's last full reading told its utilisation."""
+    splitting: bool = False
+    """Whether that reading also told whose it was, of those who share it."""
+    unmetered_busy: float = 0.0
+    """As its containers', and that of none. Busy time of which we do not know when it was is left
+    out, and its energy is split like that of idle time."""
+    unattributed_busy: float | None = None
+    unattributed_energy: float | None = None
+    unattributed_memory: int | None = None
 
 
 class Ledger:
     """Books what devices did on the containers that held them meanwhile.
 
     What is booked on all containers of a device never exceeds what the device did: each step is
-    booked by the part of its interval in which the container was the device's only holder.
-    Shared devices get allocated seconds only.
+    booked by the part of its interval in which the container was the device's only holder, or,
+    where the figures of single processes say whose it was, one of several. Otherwise shared devices
+    get allocated seconds only. What is left of a step is unattributed, so that nothing is lost.
     """
 
     def __init__(self, ended_grace: float) -> None:
         self._ended_grace = ended_grace
         self._entries: dict[tuple[Container, str], _Entry] = {}
+        self._devices: dict[str, _Device] = {}
         self._known = True
         self._unreadable: set[str] = set()
-        # When a device's last step was booked; also tells which devices have such steps at all.
-        self._busy_at: dict[str, float] = {}
-        self._energy_at: dict[str, float] = {}
-        # Devices whose GPU's last full reading told their utilization.
-        self._telling: set[str] = set()
+        self._settled = 0.0
 
     def hold(self, allocations: Sequence[Allocation] | None, now: float) -> None:
         """Take who holds what from now on; ``None`` when nobody can tell.
 
         A container that is still there when somebody can tell again goes on where it was.
         """
+        self._settle(now)
         current = {(a.container, a.device_uuid): a for a in allocations or ()}
         for key, entry in self._entries.items():
             if key not in current and entry.ended is None:
@@ -80,39 +106,89 @@ class Ledger:
             else:
                 self._entries[key] = self._started(allocation, now)
 
-    def busy(self, gpu_uuid: str, steps: Iterable[BusyStep], now: float) -> None:
-        """Book the busy time that a GPU's full reading at ``now`` added, on all its devices."""
+    def busy(
+        self,
+        gpu_uuid: str,
+        steps: Iterable[BusyStep],
+        now: float,
+        shares: Mapping[Container, float] | None = None,
+    ) -> None:
+        """Book the busy time that a GPU's full reading at ``now`` added, on all its devices.
+
+        ``shares`` holds containers' shares of what the whole GPU did, by the figures of their
+        processes; ``None`` where those can't be had.
+        """
+        self._settle(now)  # what was told until now decides on the time until now
         self._unreadable.discard(gpu_uuid)
+        for device in self._devices_of(gpu_uuid):
+            device.telling = device.splitting = False
         for entry in self._on(gpu_uuid):
             entry.utilization = None
-            self._telling.discard(entry.allocation.device_uuid)
         for step in steps:
-            since = self._busy_at.get(step.device_uuid, now)
-            self._busy_at[step.device_uuid] = now
-            self._telling.add(step.device_uuid)
-            for entry in self._sole_holders(step.device_uuid):
-                part = step.seconds * entry.part_of(since, now)
-                entry.busy_seconds = (entry.busy_seconds or 0.0) + part
-                if entry.ended is None:
-                    entry.utilization = step.mean_ratio
-                    if step.mean_ratio >= IDLE_RATIO:
-                        entry.active = now
+            device = self._device(step.device_uuid, gpu_uuid)
+            since = now if device.busy_at is None else device.busy_at
+            device.busy_at = now
+            device.telling = True
+            device.splitting = shares is not None and step.device_uuid == gpu_uuid
+            left = step.seconds
+            for entry in self._told_holders(step.device_uuid):
+                sole = entry.allocation.sole
+                share = 1.0 if sole else (shares or {}).get(entry.allocation.container, 0.0)
+                left -= self._book_busy(entry, step, share, entry.part_of(since, now), now)
+            if since < now:
+                device.unmetered_busy += step.seconds
+            device.unattributed_busy = (device.unattributed_busy or 0.0) + max(0.0, left)
 
     def energy(self, steps: Iterable[EnergyStep], now: float) -> None:
         """Book energy that devices added up to ``now``."""
+        self._settle(now)
         for step in steps:
-            since = self._energy_at.get(step.device_uuid, now)
-            self._energy_at[step.device_uuid] = now
-            for entry in self._sole_holders(step.device_uuid):
-                part = step.joules * entry.part_of(since, now)
-                entry.energy_joules = (entry.energy_joules or 0.0) + part
+            device = self._device(step.device_uuid)
+            elapsed = now - device.energy_at if device.energy_at is not None else 0.0
+            device.energy_at = now
+            holders = [
+                entry for (_, uuid), entry in self._entries.items() if uuid == step.device_uuid
+            ]
+            parts = energy_parts(
+                step.joules,
+                elapsed,
+                device.unmetered_busy,
+                [Holder(entry.unmetered_busy, entry.unmetered_held) for entry in holders],
+            )
+            left = step.joules
+            for entry, part in zip(holders, parts, strict=True):
+                if entry.energy_joules is not None:
+                    entry.energy_joules += part
+                    left -= part
+                self._begin_counters(entry)
+                entry.unmetered_busy = entry.unmetered_held = 0.0
+            device.unmetered_busy = 0.0
+            device.unattributed_energy = (device.unattributed_energy or 0.0) + max(0.0, left)
 
-    def memory(self, device_uuid: str, memory: Memory | None) -> None:
-        for entry in self._sole_holders(device_uuid):
-            if entry.ended is None:
-                entry.memory = memory
-                if memory is not None:
-                    entry.memory_peak = max(entry.memory_peak or 0, memory.used_bytes)
+    def memory(
+        self,
+        device_uuid: str,
+        memory: Memory | None,
+        parts: Mapping[Container, int] | None = None,
+    ) -> None:
+        """Take what is used of a device, and by its containers, where single processes tell.
+
+        Who shares a device has no limit of their own.
+        """
+        left = memory.used_bytes if memory else None
+        for entry in self._holders(device_uuid):
+            if entry.ended is not None:
+                continue
+            used = limit = None
+            if memory is not None and entry.allocation.sole:
+                used, limit = memory.used_bytes, memory.total_bytes
+            elif memory is not None and parts is not None:
+                used = parts.get(entry.allocation.container, 0)
+            entry.memory_used, entry.memory_limit = used, limit
+            if used is not None:
+                entry.memory_peak = max(entry.memory_peak or 0, used)
+            left = None if left is None or used is None else max(0, left - used)
+        self._device(device_uuid).unattributed_memory = left
 
     def away(self, gpu_uuid: str) -> None:
         """Note that a GPU can't be read: until it can, who holds it is all that is told.
@@ -122,9 +198,9 @@ class Ledger:
         self._unreadable.add(gpu_uuid)
         for entry in self._on(gpu_uuid):
             entry.forget_gauges()
+        for device in self._devices_of(gpu_uuid):
             # What the device does meanwhile comes in one step, of which nobody can say whose it is.
-            self._busy_at.pop(entry.allocation.device_uuid, None)
-            self._energy_at.pop(entry.allocation.device_uuid, None)
+            device.busy_at = device.energy_at = device.unattributed_memory = None
 
     def samples(self, now: float) -> tuple[ContainerSample, ...]:
         """Return every container that has a device, or had until a grace ago."""
@@ -138,8 +214,19 @@ class Ledger:
             for _, entry in sorted(self._entries.items(), key=itemgetter(0))
         )
 
+    def unattributed(self) -> dict[str, Unattributed]:
+        """Return what is booked on no container, by the uuid of each device that was ever there."""
+        if not self._known:
+            return {}
+        return {
+            uuid: self._unattributed(uuid, device)
+            for uuid, device in self._devices.items()
+            if device.gpu_uuid not in self._unreadable
+        }
+
     def _started(self, allocation: Allocation, now: float) -> _Entry:
-        entry = _Entry(allocation, since=now, active=now, accounted=now)
+        entry = _Entry(allocation, allocation.measured_uuid, since=now, active=now, accounted=now)
+        self._device(allocation.device_uuid, allocation.gpu.uuid)
         self._begin_counters(entry)
         return entry
 
@@ -153,32 +240,70 @@ class Ledger:
         if entry.allocation.sole is not allocation.sole:
             entry.since = now  # no step is booked on a time in which the device was shared
             entry.forget_gauges()
-        entry.allocation = allocation
+        entry.allocation, entry.measured_uuid = allocation, allocation.measured_uuid
         self._begin_counters(entry)
 
     def _begin_counters(self, entry: _Entry) -> None:
         """Have counters stand at 0 before their first event, or nobody sees it."""
-        if entry.allocation.sole:
-            uuid = entry.allocation.device_uuid
-            if entry.busy_seconds is None and uuid in self._busy_at:
+        if self._told(entry):
+            if entry.busy_seconds is None and self._device(entry.measured_uuid).busy_at is not None:
                 entry.busy_seconds = 0.0
-            if entry.energy_joules is None and uuid in self._energy_at:
+            energy_at = self._device(entry.allocation.device_uuid).energy_at
+            if entry.energy_joules is None and energy_at is not None:
                 entry.energy_joules = 0.0
+
+    def _book_busy(
+        self, entry: _Entry, step: BusyStep, share: float, part: float, now: float
+    ) -> float:
+        """Return what was booked: nothing, where the counter only begins."""
+        if entry.ended is None:
+            entry.utilization = step.mean_ratio * share
+            if entry.utilization >= IDLE_RATIO:
+                entry.active = now
+        if entry.busy_seconds is None:
+            self._begin_counters(entry)
+            return 0.0
+        booked = step.seconds * share * part
+        entry.busy_seconds += booked
+        entry.unmetered_busy += booked
+        return booked
+
+    def _settle(self, now: float) -> None:
+        """Count the time for which devices have been held, for their energy when they are idle."""
+        live = [(uuid, entry) for (_, uuid), entry in self._entries.items() if entry.ended is None]
+        holders = Counter(uuid for uuid, _ in live)
+        for uuid, entry in live:
+            if self._told(entry):
+                entry.unmetered_held += (now - self._settled) / holders[uuid]
+        self._settled = now
 
     def _account(self, entry: _Entry, now: float) -> None:
         if entry.ended is None:
             entry.allocated_seconds += entry.allocation.share * (now - entry.accounted)
             entry.accounted = now
 
-    def _sole_holders(self, device_uuid: str) -> list[_Entry]:
-        return [
-            entry
-            for (_, uuid), entry in self._entries.items()
-            if uuid == device_uuid and entry.allocation.sole
-        ]
+    def _told(self, entry: _Entry) -> bool:
+        """Whether it can be told from others what the container does."""
+        return entry.allocation.sole or self._device(entry.measured_uuid).splitting
+
+    def _holders(self, device_uuid: str) -> Iterator[_Entry]:
+        return (e for e in self._entries.values() if e.measured_uuid == device_uuid)
+
+    def _told_holders(self, device_uuid: str) -> Iterator[_Entry]:
+        return filter(self._told, self._holders(device_uuid))
 
     def _on(self, gpu_uuid: str) -> list[_Entry]:
         return [e for e in self._entries.values() if e.allocation.gpu.uuid == gpu_uuid]
+
+    def _device(self, uuid: str, gpu_uuid: str | None = None) -> _Device:
+        device = self._devices.get(uuid)
+        if device is None:
+            device = self._devices[uuid] = _Device()
+        device.gpu_uuid = gpu_uuid or device.gpu_uuid
+        return device
+
+    def _devices_of(self, gpu_uuid: str) -> list[_Device]:
+        return [device for device in self._devices.values() if device.gpu_uuid == gpu_uuid]
 
     def _drop_ended(self, now: float) -> None:
         if self._known:
@@ -186,21 +311,29 @@ class Ledger:
                 if entry.ended is not None and now - entry.ended > self._ended_grace:
                     del self._entries[key]
 
+    def _unattributed(self, uuid: str, device: _Device) -> Unattributed:
+        told = all(self._told(e) for e in self._holders(uuid) if e.ended is None)
+        return Unattributed(
+            busy_seconds=device.unattributed_busy if told and device.telling else None,
+            energy_joules=device.unattributed_energy if told else None,
+            memory_bytes=device.unattributed_memory,
+        )
+
     def _sample(self, entry: _Entry, now: float) -> ContainerSample:
         allocation, ended = entry.allocation, entry.ended is not None
         if allocation.gpu.uuid in self._unreadable:
             return ContainerSample(allocation, ended, entry.allocated_seconds)
-        known = entry.utilization is not None
-        telling = ended or allocation.device_uuid in self._telling
+        told = ended or self._told(entry)
+        telling = ended or self._device(entry.measured_uuid).telling
         return ContainerSample(
             allocation=allocation,
             ended=ended,
             allocated_seconds=entry.allocated_seconds,
-            busy_seconds=entry.busy_seconds if telling else None,
-            energy_joules=entry.energy_joules,
+            busy_seconds=entry.busy_seconds if told and telling else None,
+            energy_joules=entry.energy_joules if told else None,
             utilization_ratio=entry.utilization,
-            idle_seconds=now - entry.active if known else None,
-            memory_used_bytes=entry.memory.used_bytes if entry.memory else None,
-            memory_limit_bytes=entry.memory.total_bytes if entry.memory else None,
+            idle_seconds=now - entry.active if entry.utilization is not None else None,
+            memory_used_bytes=entry.memory_used,
+            memory_limit_bytes=entry.memory_limit,
             memory_peak_bytes=entry.memory_peak,
         )

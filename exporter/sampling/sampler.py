@@ -4,15 +4,12 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
-from exporter.attribution.resolve import resolve
 from exporter.gpus import Backend, GpuError, Reader
 from exporter.gpus.xids import action
-from exporter.model.claims import Claims, Resolution
 from exporter.model.readings import (
     Event,
     FastReading,
@@ -21,8 +18,8 @@ from exporter.model.readings import (
     SlowReading,
     XidEvent,
 )
-from exporter.model.snapshot import GpuState, Snapshot, SourceHealth
-from exporter.sampling.ledger import Ledger
+from exporter.model.snapshot import GpuState, Snapshot
+from exporter.sampling.containers import Containers
 from exporter.sampling.session import Session
 from exporter.sampling.tracker import GpuTracker
 from exporter.sampling.worker import Worker
@@ -49,17 +46,7 @@ class Ticks:
     slow: float = 30.0
     read_deadline: float = 3.0
     peak_window: float = 60.0
-    ended_grace: float = 60.0
     event_wait: float = 1.0
-
-
-class ClaimSource(Protocol):
-    """Tells who holds what: the kubelet's mapper."""
-
-    def claims(self, now: float) -> Claims | None:
-        """Return the claims that still hold; ``None`` when they can't be known any more."""
-
-    def health(self) -> SourceHealth: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +94,20 @@ class Sampler:
         *,
         ticks: Ticks,
         workers: Callable[[str], Worker],
-        claims: ClaimSource | None = None,
+        containers: Containers,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         on_publish: Callable[[], None] = lambda: None,
+        pod_labels: tuple[str, ...] = (),
     ) -> None:
         self._backend = backend
         self._ticks = ticks
         self._workers = workers
-        self._claim_source = claims
+        self._containers = containers
         self._clock = clock
         self._wall = wall
         self._on_publish = on_publish
+        self._pod_labels = pod_labels
         self._session = Session(
             backend,
             driver=workers("driver"),
@@ -132,10 +121,6 @@ class Sampler:
             on_events=self._got_events,
         )
         self._slots: dict[str, _Slot] = {}
-        self._ledger = Ledger(ticks.ended_grace)
-        self._claims: Claims | None = None
-        self._resolution = Resolution()
-        self._resolved: object = None
         self._revive_due = 0.0
         self._stale = True
         self._published = self._stepped = clock()
@@ -227,6 +212,7 @@ class Sampler:
             slot.slow_due = min(slot.slow_due, max(now, slot.slow_started + self._ticks.full))
             if isinstance(event, XidEvent):
                 slot.tracker.xid(event)
+                self._containers.xid(event)
                 self._log_xid(slot, event.xid, now)
                 self._stale = True
 
@@ -253,9 +239,10 @@ class Sampler:
         if slow:
             slot.slow_started, slot.slow_due = now, now + self._ticks.slow
         slot.started = now
-        reader = slot.reader
+        reader, processes = slot.reader, self._containers.splits(slot.uuid)
         slot.worker.submit(
-            lambda: _read(reader, full=full, slow=slow), lambda read: self._done(slot, read)
+            lambda: _read(reader, full=full, slow=slow, processes=processes),
+            lambda read: self._done(slot, read),
         )
 
     def _done(self, slot: _Slot, read: _Read | Exception) -> None:
@@ -282,14 +269,15 @@ class Sampler:
             self._stale = True
         # The full reading first: it says which slices the others speak of.
         if read.full is not None:
-            self._ledger.busy(slot.uuid, tracker.full(read.full, now), now)
+            self._containers.full(tracker, read.full, now)
             slot.full_seconds = read.full_seconds
             self._stale = True
         if read.fast is not None:
-            tracker.fast(read.fast, now, self._wall())
+            timestamp = self._wall()
+            tracker.fast(read.fast, now, timestamp)
+            self._containers.memory(tracker, timestamp)
         if read.slow is not None:
-            self._ledger.energy(tracker.slow(read.slow, now), now)
-        self._book_memory(tracker)
+            self._containers.slow(tracker, read.slow, now)
 
     def _away(self, slot: _Slot, error: GpuError) -> None:
         before = slot.tracker.state
@@ -304,37 +292,18 @@ class Sampler:
     def _without_data(self, slot: _Slot, before: GpuState, message: str) -> None:
         slot.full_due = slot.slow_due = 0.0
         slot.full_seconds = None
-        self._ledger.away(slot.uuid)
+        self._containers.away(slot.uuid)
         if slot.tracker.state is not before:
             self._stale = True
             where = {"uuid": slot.uuid, "pci_bus_id": slot.tracker.gpu.pci_bus_id}
             log.warning("GPU is %s: %s", slot.tracker.state, message, extra=where)
 
-    # Joining and publishing
-
-    def _book_memory(self, tracker: GpuTracker) -> None:
-        for device_uuid, memory in tracker.memory_by_device():
-            self._ledger.memory(device_uuid, memory)
-
-    def _resolve(self, now: float) -> None:
-        """Join claims and devices again when either has changed."""
-        source = self._claim_source
-        claims = source.claims(now) if source else Claims()
-        trackers = [slot.tracker for slot in self._slots.values()]
-        gpus = tuple(tracker.gpu for tracker in trackers)
-        mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
-        if (claims, gpus, mps) == self._resolved:
-            return
-        self._resolved = (claims, gpus, mps)
-        self._claims = claims
-        self._resolution = resolve(claims, gpus, mps) if claims else Resolution()
-        self._ledger.hold(self._resolution.allocations if claims is not None else None, now)
-        for tracker in trackers:
-            self._book_memory(tracker)
-        self._stale = True
+    # Publishing
 
     def _publish(self, now: float) -> None:
-        self._resolve(now)
+        trackers = (slot.tracker for slot in self._slots.values())
+        if self._containers.refresh(trackers, now, self._wall()):
+            self._stale = True
         if self._stale or now - self._published >= self._ticks.full:
             self._stale, self._published = False, now
             self.snapshot = self._build(now)
@@ -343,10 +312,7 @@ class Sampler:
     def _build(self, now: float) -> Snapshot:
         slots = self._slots.values()
         durations = [s.full_seconds for s in slots if s.full_seconds is not None]
-        sources = [*self._session.health(max(durations, default=None))]
-        if self._claim_source:
-            sources.append(self._claim_source.health())
-        claims = self._claims or Claims()
+        containers = self._containers
         return Snapshot(
             timestamp=self._wall(),
             backend=self._backend.name,
@@ -354,22 +320,22 @@ class Sampler:
             gpus=tuple(
                 s.tracker.sample(now) for s in sorted(slots, key=lambda s: s.tracker.gpu.index)
             ),
-            containers=self._ledger.samples(now),
-            sources=tuple(sources),
-            allocatable={name: len(ids) for name, ids in (claims.allocatable or {}).items()},
-            # Devices, not claims: a terminated pod may still be listed beside its successor.
-            allocated=Counter(
-                resource for resource, _ in {(c.resource, c.device_id) for c in claims.held}
-            ),
-            unresolved=self._resolution.unresolved,
+            containers=containers.samples(now),
+            unattributed=containers.unattributed(),
+            host_oom_kills=containers.host_oom_kills(),
+            sources=(*self._session.health(max(durations, default=None)), *containers.sources()),
+            allocatable=containers.allocatable,
+            allocated=containers.allocated,
+            unresolved=containers.unresolved,
+            pod_labels=self._pod_labels,
         )
 
 
-def _read(reader: Reader, *, full: bool, slow: bool) -> _Read:
+def _read(reader: Reader, *, full: bool, slow: bool, processes: bool) -> _Read:
     """Read what is due, on the GPU's own thread."""
     begun = time.perf_counter()
     try:
-        full_reading = reader.read_full() if full else None
+        full_reading = reader.read_full(processes=processes) if full else None
         full_seconds = time.perf_counter() - begun
         return _Read(
             fast=reader.read_fast(),

@@ -84,6 +84,11 @@ class GpuTracker:
         return self._sampled_at is not None
 
     @property
+    def last_fast(self) -> FastReading:
+        """Memory, and the processes that hold it; empty while the GPU can't be read."""
+        return self._fast
+
+    @property
     def runs_mps(self) -> bool:
         return any(p.type is ProcessType.MPS for p in self._fast.processes or ())
 

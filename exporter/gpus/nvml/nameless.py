@@ -23,4 +23,8 @@ class NamelessGpu:
         _, uuid = look_up(self.gpu.index)
         raise GpuError(Reason.GPU_LOST, f"GPU {self.gpu.index} is back, as {uuid}")
 
-    read_full = read_slow = read_fast
+    def read_full(self, *, processes: bool = False) -> NoReturn:
+        del processes
+        self.read_fast()
+
+    read_slow = read_fast

@@ -13,6 +13,7 @@ from exporter.gpus.nvml.events import Source
 from exporter.gpus.nvml.gpm import Gpm
 from exporter.gpus.nvml.identity import Handle, Identity, Layout, identify, read_layout
 from exporter.gpus.nvml.library import gpu_error
+from exporter.gpus.nvml.processes import ProcessSamples
 from exporter.gpus.nvml.samples import UtilizationSamples
 from exporter.gpus.nvml.slow import slow
 from exporter.model.devices import Gpu
@@ -29,6 +30,7 @@ class NvmlReader:
         self._asker = Asker(clock)
         self._gpm = Gpm(self._asker, clock)
         self._samples = UtilizationSamples()
+        self._processes = ProcessSamples()
         self._handle: Handle | None = handle
         self._layout = Layout()
         self._identity = Identity(Gpu(uuid=uuid, index=index, model=""), fans=0, clock_events=0)
@@ -49,7 +51,7 @@ class NvmlReader:
         with self._reading() as handle:
             return reads.fast(handle, self._instances(), self._asker)
 
-    def read_full(self) -> FullReading:
+    def read_full(self, *, processes: bool = False) -> FullReading:
         with self._reading() as handle:
             self._follow_layout(handle)
             return reads.full(
@@ -59,6 +61,9 @@ class NvmlReader:
                 activity=self._gpm.read_gpu(handle),
                 instance_activity=self._gpm.read_instances(
                     handle, [i for i, _ in self._instances()]
+                ),
+                process_utilization=(
+                    self._processes.read(handle, self._asker) if processes else None
                 ),
                 asker=self._asker,
             )
@@ -121,6 +126,7 @@ class NvmlReader:
         """Start anew with a device that is not what it was."""
         self._gpm.drop()
         self._samples.restart()
+        self._processes.restart()
         gpu = self._identity.gpu
         self._identity = identify(handle, gpu.uuid, gpu.index, layout, self._asker)
         self._layout = layout

@@ -16,6 +16,7 @@ from exporter.model.readings import (
     Memory,
     Process,
     ProcessType,
+    ProcessUtilization,
     UtilizationSample,
 )
 
@@ -75,6 +76,7 @@ def full(
     utilization: tuple[UtilizationSample, ...] | None,
     activity: Activity | None,
     instance_activity: Mapping[int, Activity],
+    process_utilization: tuple[ProcessUtilization, ...] | None,
     asker: Asker,
 ) -> FullReading:
     rates = asker.ask("memory_busy_ratio", partial(pynvml.nvmlDeviceGetUtilizationRates, handle))
@@ -103,6 +105,7 @@ def full(
         fan_speed_ratio=_fans(handle, identity, asker),
         clock_event_active=_clock_events(handle, identity, asker),
         performance_state=_performance_state(handle, asker),
+        process_utilization=process_utilization,
         failures=asker.failures(),
     )
 

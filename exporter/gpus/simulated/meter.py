@@ -7,11 +7,12 @@ samples, whenever somebody reads. So the result does not depend on when that is.
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from exporter.gpus.simulated.layout import instance_sm_count
 from exporter.gpus.simulated.node import Node, Segment
+from exporter.gpus.simulated.placement import Tenant
 from exporter.gpus.simulated.workloads import NOTHING, Load, load, noise, running
 from exporter.model.devices import Gpu
 from exporter.model.readings import UtilizationSample
@@ -41,6 +42,8 @@ class Totals:
     tensor: float = 0.0
     dram: float = 0.0
     received_bytes: float = 0.0
+    tenants: dict[int, float] = field(default_factory=dict)
+    """Busy seconds by the tenant's number: parts of ``busy``."""
 
     def add(self, now: Load, seconds: float, link_bytes: float) -> None:
         self.seconds += seconds
@@ -50,8 +53,16 @@ class Totals:
         self.dram += now.dram * seconds
         self.received_bytes += now.link * link_bytes * seconds
 
+    def add_tenants(self, asked: Mapping[int, float], busy: float, seconds: float) -> None:
+        """Split busy time among the tenants by what they asked for."""
+        total = sum(asked.values())
+        for number, part in asked.items():
+            if part:
+                so_far = self.tenants.get(number, 0.0)
+                self.tenants[number] = so_far + busy * seconds * part / total
+
     def copy(self) -> "Totals":
-        return Totals(self.seconds, self.busy, self.sm, self.tensor, self.dram, self.received_bytes)
+        return replace(self, tenants=dict(self.tenants))
 
 
 @dataclass(slots=True)
@@ -106,7 +117,8 @@ class Meter:
         if not segment.reachable:
             self._reset()
             return
-        by_instance = _loads(segment, phase, step)
+        asked = tuple(_asked(segment, phase, step))
+        by_instance = _loads(segment, asked)
         self.load = _board_load(segment.gpu, by_instance)
         seconds = seconds if step else 0.0
         link = PCIE_BYTES_PER_SECOND[self.node.profile.board.pcie_generation]
@@ -118,6 +130,9 @@ class Meter:
             if totals is None:
                 totals = self.totals[instance] = Totals()
             totals.add(now, seconds, link)
+            if instance is None:
+                by_tenant = {tenant.number: each.busy for tenant, each in asked}
+                totals.add_tenants(by_tenant, now.busy, seconds)
         self._heat(segment, step, seconds)
         if any(tenant.peers for tenant in segment.tenants):
             board = self.node.profile.board
@@ -185,25 +200,30 @@ def _grid(done: int, until: int) -> Iterator[tuple[int, int]]:
         yield step, 1
 
 
-def _loads(segment: Segment, phase: float, step: int) -> dict[int | None, Load]:
+def _asked(segment: Segment, phase: float, step: int) -> Iterator[tuple[Tenant, Load]]:
+    """Yield what each tenant that does anything asks of its device."""
+    for tenant in segment.tenants:
+        age = phase - tenant.start
+        if running(tenant.workload, age):
+            asked = load(tenant.workload, age, tenant.key, step)
+            if asked is not NOTHING:
+                yield tenant, asked
+
+
+def _loads(segment: Segment, asking: Iterable[tuple[Tenant, Load]]) -> dict[int | None, Load]:
     """Sum what the tenants of each GPU instance ask for; none gives more than it has."""
     loads: dict[int | None, Load] = {None: NOTHING}
     if segment.gpu.mig_enabled:
         loads = {part.gpu_instance: NOTHING for part in segment.gpu.leading_slices}
-    for tenant in segment.tenants:
-        age = phase - tenant.start
-        if not running(tenant.workload, age):
-            continue
-        asked = load(tenant.workload, age, tenant.key, step)
-        if asked is NOTHING:
-            continue
+    for tenant, asked in asking:
         if tenant.width < 1:
-            asked = Load(asked.busy, *(tenant.width * value for value in asked[1:]))
+            has = Load(asked.busy, *(tenant.width * value for value in asked[1:]))
+        else:
+            has = asked
         where = tenant.slice.gpu_instance if tenant.slice else None
-        has = loads[where]
-        if has is not NOTHING:
-            asked = Load(*(min(1.0, a + b) for a, b in zip(has, asked, strict=True)))
-        loads[where] = asked
+        if loads[where] is not NOTHING:
+            has = Load(*(min(1.0, a + b) for a, b in zip(loads[where], has, strict=True)))
+        loads[where] = has
     return loads
 
 

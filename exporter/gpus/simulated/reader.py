@@ -3,17 +3,20 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from exporter.gpus import GpuError
 from exporter.gpus.simulated.meter import DEGRADED_LANES, Meter, Totals
 from exporter.gpus.simulated.node import Segment
-from exporter.gpus.simulated.processes import memory, processes
+from exporter.gpus.simulated.processes import memory, pid_of, processes
 from exporter.gpus.simulated.scenario import NVLINK_ERRORS
+from exporter.gpus.simulated.workloads import running
 from exporter.model.devices import Gpu
 from exporter.model.readings import (
     Activity,
     FastReading,
     FullReading,
+    ProcessUtilization,
     Reason,
     SlowReading,
     UtilizationSample,
@@ -62,6 +65,8 @@ class SimulatedReader:
         self._last_sample = 0.0
         self._marks: dict[int | None, tuple[Totals, Totals]] = {}
         """By GPU instance: the running totals, and a copy from the last full read."""
+        self._tenants_mark: tuple[Totals, Totals] | None = None
+        """The same of the GPU, from the last read of its processes."""
 
     @property
     def gpu(self) -> Gpu:
@@ -73,11 +78,15 @@ class SimulatedReader:
         board, instances = memory(self._node, segment, held)
         return FastReading(memory=board, instance_memory=instances, processes=held)
 
-    def read_full(self) -> FullReading:
+    def read_full(self, *, processes: bool = False) -> FullReading:
         seconds, segment = self._enter()
         with self._meter.lock:
             self._meter.advance(seconds)
-            return self._full(segment)
+            full = self._full(segment)
+            if processes and not segment.gpu.mig_enabled:
+                told = self._process_utilization(segment, seconds * self._meter.speed)
+                return replace(full, process_utilization=told)
+            return full
 
     def read_slow(self) -> SlowReading:
         seconds, segment = self._enter()
@@ -185,6 +194,26 @@ class SimulatedReader:
                 found[instance] = _mean(before, totals, board=instance is None)
             self._marks[instance] = (totals, totals.copy())
         return found
+
+    def _process_utilization(self, segment: Segment, time: float) -> tuple[ProcessUtilization, ...]:
+        """Return what each process did since the last read, or, at first, since it began."""
+        totals = self._meter.totals.get(None)
+        if totals is None:
+            return ()
+        source, before = self._tenants_mark or (None, Totals())
+        if source is not totals:
+            before = Totals()
+        self._tenants_mark = totals, totals.copy()
+        seconds = totals.seconds - before.seconds
+        runs, phase = self._node.cycle(time)
+        told = []
+        for tenant in segment.tenants:
+            age = phase - tenant.start
+            busy = totals.tenants.get(tenant.number, 0.0) - before.tenants.get(tenant.number, 0.0)
+            if busy > 0 and running(tenant.workload, age):
+                pid = pid_of(self._node, tenant, runs, age)
+                told.append(ProcessUtilization(pid, min(1.0, busy / seconds)))
+        return tuple(told)
 
     def _clocks(self) -> Mapping[str, float]:
         share = self._meter.clock_share

@@ -1,0 +1,140 @@
+"""Where the program hears of containers: the kubelet, the API server, the host's processes."""
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from exporter.config import Config
+from exporter.config.sources import ConfigError
+from exporter.gpus import Backend
+from exporter.kubelet.client import PodResourcesClient
+from exporter.kubelet.mapper import Mapper
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.events import EventWriter
+from exporter.kubernetes.watch import PodWatch
+from exporter.model.oom import OomVerdict
+from exporter.model.snapshot import SourceHealth
+from exporter.processes.owners import ProcessOwners
+from exporter.sampling.shared import PodProcesses, ProcessContainers
+
+_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class Sources:
+    """Opens the sources that a configuration asks for. ``stack`` puts all of it away."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._events: EventWriter | None = None
+        self.claims: Mapper | None = None
+        self.pods: PodWatch | None = None
+        self.processes: ProcessContainers | None = None
+        self.stack = AsyncExitStack()
+        self.tasks: list[asyncio.Task[NoReturn]] = []
+
+    @property
+    def beside(self) -> tuple[Callable[[], SourceHealth], ...]:
+        """Health of what is no source, and has to be well all the same."""
+        return (self._events.health,) if self._events else ()
+
+    async def open(self, backend: Backend) -> None:
+        """Raise :class:`ConfigError` before anything runs."""
+        if backend.name == "simulated":
+            await self._open_simulated(backend)
+        else:
+            self._open_real()
+
+    def background(self, work: Coroutine[Any, Any, NoReturn], name: str) -> None:
+        self.tasks.append(asyncio.create_task(work, name=name))
+        self.stack.push_async_callback(_cancel, self.tasks[-1])
+
+    def on_oom(self, verdict: OomVerdict) -> None:
+        """Have the pod's owner told."""
+        if self._events:
+            self._events.tell(verdict.termination, "GPUOutOfMemory", oom_message(verdict))
+
+    def _open_real(self) -> None:
+        config, socket = self._config, self._config.kubelet_socket
+        watches = config.pod_watch == "on" or (
+            config.pod_watch == "auto"
+            and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
+            and _TOKEN.exists()
+            and bool(config.node)
+        )
+        if watches and not config.node:
+            raise ConfigError("pod-watch: on wants the node's name, from --node or NODE_NAME")
+        if config.kubelet == "on" or (config.kubelet == "auto" and socket.parent.is_dir()):
+            self.claims = self._mapper(socket)
+        if watches:
+            self.pods = self._watch(ApiAccess(), config.node)
+            self.processes = PodProcesses(ProcessOwners(), self.pods.pods)
+
+    async def _open_simulated(self, backend: Backend) -> None:
+        """Open the same sources, of a kubelet and an API server that the simulated node brings."""
+        from exporter.app import simulated_node  # noqa: PLC0415
+        from exporter.gpus.simulated.backend import SimulatedBackend  # noqa: PLC0415
+        from exporter.kubernetes.simulated import SimulatedApiServer  # noqa: PLC0415
+
+        if not isinstance(backend, SimulatedBackend):
+            raise TypeError(f"{backend.name} is no simulated node")
+        config = self._config
+        if config.kubelet != "off":
+            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-exporter-"))
+            socket = Path(folder, "kubelet.sock")
+            self.background(simulated_node.serve_kubelet(backend, socket), "simulated kubelet")
+            self.claims = self._mapper(socket)
+        if config.pod_watch != "off":
+            server = await self.stack.enter_async_context(SimulatedApiServer())
+            node = config.node or "simulated"
+            self.background(simulated_node.serve_pods(backend, server, node), "simulated pods")
+            self.pods = self._watch(ApiAccess.at(server.url), node)
+            self.processes = simulated_node.SimulatedProcesses(backend)
+
+    def _mapper(self, socket: Path) -> Mapper:
+        config = self._config
+        client = PodResourcesClient(
+            socket, resources=config.resources, timeout_seconds=config.kubelet_timeout
+        )
+        self.stack.push_async_callback(client.close)
+        mapper = Mapper(
+            client, period_seconds=config.kubelet_interval, grace_seconds=config.claims_grace
+        )
+        self.background(mapper.run(), "kubelet")
+        return mapper
+
+    def _watch(self, access: ApiAccess, node: str) -> PodWatch:
+        self.stack.push_async_callback(access.close)
+        watch = PodWatch(access, node, since=time.time(), labels=self._config.pod_labels, dra=True)
+        self.background(watch.run(), "pod watch")
+        if self._config.pod_events == "on":
+            self._events = EventWriter(access, node)
+            self.background(self._events.run(), "pod events")
+        return watch
+
+
+def oom_message(verdict: OomVerdict) -> str:
+    """Say what is known, for the one who looks at ``kubectl describe pod``."""
+    name, device = verdict.termination.container.name, verdict.device_uuid
+    text = f"Container {name} ran out of GPU memory ({verdict.confidence}) on {device}"
+    if verdict.peak_bytes is not None and verdict.limit_bytes is not None:
+        text += f": the device held {_gib(verdict.peak_bytes)} of {_gib(verdict.limit_bytes)} GiB"
+    others = sorted(verdict.cotenant_bytes.items(), key=lambda held: -held[1])
+    for holder, held in others[:3]:
+        text += f"; {holder.namespace}/{holder.pod} held {_gib(held)} GiB of it"
+    return text + "."
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:.1f}"
+
+
+async def _cancel(task: asyncio.Task[NoReturn]) -> None:
+    task.cancel()
+    # Whoever waits for the parts' tasks hears of an error; here they are only put away.
+    with suppress(asyncio.CancelledError, Exception):
+        await task

@@ -1,0 +1,145 @@
+"""Tells a pod's owner what became of it, as a Kubernetes Event on the pod."""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import blake2s
+from typing import Any, Final, NoReturn
+
+from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure
+from exporter.model.pods import Termination
+from exporter.model.snapshot import SourceHealth
+
+_LOG = logging.getLogger(__name__)
+
+_COMPONENT: Final = "kube-gpu-exporter"
+_LONGEST_MESSAGE: Final = 1024
+_LONGEST_NAME: Final = 253
+_WAITING_LIMIT: Final = 100
+_ATTEMPTS: Final = 4
+_TIMEOUT_SECONDS: Final = 10.0
+
+_WORTH_AGAIN: Final = {
+    ApiFailure.UNAVAILABLE,
+    ApiFailure.TIMEOUT,
+    ApiFailure.RATE_LIMITED,
+    ApiFailure.SERVER_ERROR,
+}
+
+
+class EventWriter:
+    """Writes core/v1 Events, which ``kubectl describe pod`` shows, of type Warning.
+
+    An event's name comes from the termination that it is about: told again, by a program that was
+    started anew for one, it is the same event and not a second one. It takes the right to create
+    events, in all namespaces. Without it nothing is written, which health and one log line say.
+    """
+
+    def __init__(
+        self,
+        access: ApiAccess,
+        node: str,
+        *,
+        back_off_seconds: float = 1.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._access = access
+        self._node = node
+        self._back_off_seconds = back_off_seconds
+        self._rng = rng or random.SystemRandom()
+        self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque(maxlen=_WAITING_LIMIT)
+        self._some = asyncio.Event()
+        self._failures: dict[str, int] = dict.fromkeys(ApiFailure, 0)
+        self._error: ApiError | None = None
+
+    def tell(self, termination: Termination, reason: str, message: str) -> None:
+        """Have an event written soon. If 100 wait already, the oldest is given up.
+
+        ``reason`` is a word such as ``GPUOutOfMemory``; of ``message``, 1024 characters are told.
+        """
+        event = self._event(termination, reason, message)
+        namespace = termination.container.namespace
+        self._waiting.append((f"/api/v1/namespaces/{namespace}/events", event))
+        self._some.set()
+
+    def health(self) -> SourceHealth:
+        return SourceHealth(
+            name="kubernetes_events",
+            up=self._error is None,
+            message=str(self._error or ""),
+            failures=dict(self._failures),
+        )
+
+    async def run(self) -> NoReturn:
+        """Write for ever; ends by being cancelled."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self._waiting:
+                await self._write(*self._waiting.popleft())
+
+    async def _write(self, path: str, event: Mapping[str, Any]) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self._access.ask(
+                    "POST", path, body=event, timeout_seconds=_TIMEOUT_SECONDS
+                ) as content:
+                    await content.read()
+            except ApiError as error:
+                if error.reason is ApiFailure.CONFLICT:  # it is there already
+                    break
+                self._failed(error)
+                if error.reason is ApiFailure.UNAUTHORIZED:
+                    self._access.renew()
+                elif error.reason not in _WORTH_AGAIN:
+                    return
+                longest = self._back_off_seconds * 2**attempt
+                await asyncio.sleep(self._rng.uniform(longest / 2, longest))
+            else:
+                break
+        else:
+            return
+        self._error = None
+
+    def _failed(self, error: ApiError) -> None:
+        self._failures[error.reason] += 1
+        if self._error is None or self._error.reason is not error.reason:
+            _LOG.warning("no event written: %s", error)
+        self._error = error
+
+    def _event(self, termination: Termination, reason: str, message: str) -> dict[str, Any]:
+        container = termination.container
+        told = (
+            f"{termination.pod_uid}/{container.name}/{termination.restart_count}"
+            f"/{termination.finished_at:.0f}/{reason}"
+        )
+        suffix = "." + blake2s(told.encode(), digest_size=8).hexdigest()
+        time = datetime.fromtimestamp(termination.finished_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": container.pod[: _LONGEST_NAME - len(suffix)] + suffix,
+                "namespace": container.namespace,
+            },
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "namespace": container.namespace,
+                "name": container.pod,
+                "uid": termination.pod_uid,
+                "fieldPath": f"spec.containers{{{container.name}}}",
+            },
+            "reason": reason,
+            "message": message[:_LONGEST_MESSAGE],
+            "type": "Warning",
+            "count": 1,
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "source": {"component": _COMPONENT, "host": self._node},
+            "reportingComponent": _COMPONENT,
+            "reportingInstance": self._node,
+        }

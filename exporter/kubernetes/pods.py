@@ -1,0 +1,129 @@
+"""From a pod as the API server tells it to what we keep of it; the rest is dropped."""
+
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import translate
+from typing import Any, Final
+
+from exporter.kubernetes.messages import classify
+from exporter.kubernetes.owners import Pod, workload
+from exporter.model.claims import Container
+from exporter.model.pods import ContainerRecord, PodRecord, Termination
+
+_Json = Mapping[str, Any]
+
+# What a container knows of its end better than its pod does.
+_OWN_REASONS: Final = {"OOMKilled", "Completed"}
+
+
+class LabelFilter:
+    """Which labels of pods are kept: keys, or shell patterns of them, case-sensitive."""
+
+    def __init__(self, patterns: Collection[str] = ()) -> None:
+        self._matches = re.compile("|".join(map(translate, patterns)) or r"(?!)").match
+
+    def __call__(self, labels: Mapping[str, str]) -> dict[str, str]:
+        return {sys.intern(key): value for key, value in labels.items() if self._matches(key)}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run of a container ended: the termination, and what tells this run from all others."""
+
+    key: tuple[str, str]
+    termination: Termination
+
+
+def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
+    """Return what we keep. Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is no pod."""
+    metadata = pod["metadata"]
+    kind, name = workload(pod)
+    return PodRecord(
+        uid=metadata["uid"],
+        namespace=sys.intern(metadata["namespace"]),
+        name=metadata["name"],
+        workload_kind=sys.intern(kind),
+        workload=name,
+        labels=labels(metadata.get("labels") or {}),
+        containers=tuple(
+            ContainerRecord(
+                name=sys.intern(status["name"]),
+                container_id=_without_scheme(status.get("containerID")),
+                restart_count=status.get("restartCount", 0),
+            )
+            for status in _statuses(pod)
+        ),
+    )
+
+
+def parse_terminations(pod: Pod) -> Iterator[Ended]:
+    """Yield the ends that the pod's status still tells, at most two of a container.
+
+    Of a pod that failed as a whole, evicted for one, its own reason stands for its containers',
+    unless the kernel killed them for memory or they had ended well. Runs of which the kubelet lost
+    track have no time of their end, and are left out.
+    """
+    status = pod.get("status") or {}
+    pod_reason = status.get("reason") if status.get("phase") == "Failed" else None
+    for container in _statuses(pod):
+        restarts = container.get("restartCount", 0)
+        state = container.get("state") or {}
+        if last := (container.get("lastState") or {}).get("terminated"):
+            # While the next run waits for its back-off, restarts do not count it yet.
+            before = restarts if "waiting" in state else max(0, restarts - 1)
+            yield from _ended(pod, container["name"], last, restarts=before)
+        if now := state.get("terminated"):
+            yield from _ended(pod, container["name"], now, restarts=restarts, pod_reason=pod_reason)
+
+
+def _ended(
+    pod: Pod, name: str, terminated: _Json, *, restarts: int, pod_reason: str | None = None
+) -> Iterator[Ended]:
+    finished_at = _unix(terminated.get("finishedAt"))
+    if finished_at is None:
+        return
+    metadata = pod["metadata"]
+    reason = terminated.get("reason") or ""
+    if pod_reason and reason not in _OWN_REASONS:
+        reason = pod_reason
+    yield Ended(
+        # A run's own id, where the runtime gave one: restarts are miscounted after a reboot.
+        key=(name, terminated.get("containerID") or terminated["finishedAt"]),
+        termination=Termination(
+            container=Container(metadata["namespace"], metadata["name"], name),
+            pod_uid=metadata["uid"],
+            restart_count=restarts,
+            exit_code=terminated["exitCode"],
+            reason=sys.intern(reason),
+            message_class=classify(terminated.get("message")),
+            started_at=_unix(terminated.get("startedAt")),
+            finished_at=finished_at,
+        ),
+    )
+
+
+def _statuses(pod: Pod) -> Iterator[_Json]:
+    """Yield the statuses of containers, and of init containers that stay: those are sidecars."""
+    status = pod.get("status") or {}
+    sidecars = {
+        container["name"]
+        for container in pod["spec"].get("initContainers") or ()
+        if container.get("restartPolicy") == "Always"
+    }
+    for container in status.get("initContainerStatuses") or ():
+        if container["name"] in sidecars:
+            yield container
+    yield from status.get("containerStatuses") or ()
+
+
+def _without_scheme(container_id: str | None) -> str | None:
+    return container_id.partition("://")[2] or None if container_id else None
+
+
+def _unix(time: str | None) -> float | None:
+    """Return the seconds of an RFC 3339 time. What never was is ``null``, or 1970 or earlier."""
+    seconds = datetime.fromisoformat(time).timestamp() if time else 0.0
+    return seconds if seconds > 0 else None

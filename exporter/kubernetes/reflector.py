@@ -1,0 +1,242 @@
+"""Keeps up with a collection of the API server: lists it, watches it, starts over if it must."""
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure, refusal
+from exporter.kubernetes.listing import members
+
+_LOG = logging.getLogger(__name__)
+
+_PAGE: Final = "100"
+_FROM_CACHE: Final = "0"
+"""The resource version that any state of the server's cache satisfies; other than the default, it
+costs the server no read of all pods of the cluster."""
+
+# Nothing that goes away in seconds.
+_REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NOT_FOUND}
+# After these, what is known may no longer be what the server holds.
+_LIST_AGAIN: Final = {ApiFailure.EXPIRED, ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
+
+
+class Sink(Protocol):
+    """Where objects go to. Each call may raise what a malformed object raises."""
+
+    def put(self, found: Mapping[str, Any]) -> str:
+        """Take an object in its present state; return its uid."""
+
+    def drop(self, uid: str) -> None:
+        """Forget an object that is no more."""
+
+    def known(self) -> Collection[str]:
+        """Return the uids of those that were put and not dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things may take, in seconds."""
+
+    request: float = 30.0
+    watch: float = 240.0
+    """After which the server is asked to end a watch; half to all of it, by chance."""
+    watch_grace: float = 15.0
+    """How much longer a watch may last before it counts as stalled."""
+    back_off: float = 1.0
+    """After the first failure; doubled after each further one."""
+    back_off_cap: float = 30.0
+    refused: float = 300.0
+    """After a refusal."""
+
+
+class Reflector:
+    """Fills ``sink`` with the objects of one collection that ``selector`` selects.
+
+    ``paths`` are where the collection may be, newest version first. ``failures`` counts by reason.
+    """
+
+    def __init__(
+        self,
+        access: ApiAccess,
+        paths: Sequence[str],
+        sink: Sink,
+        *,
+        selector: str,
+        failures: Counter[str],
+        timing: Timing,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.up = False
+        """Whether the sink holds what the server tells, of late if not of now."""
+        self.message = "not asked yet"
+        self.duration_seconds: float | None = None
+        """Of the last list."""
+        self._access = access
+        self._paths = paths
+        self._path = paths[0]
+        self._sink = sink
+        self._selector = selector
+        self._failures = failures
+        self._timing = timing
+        self._clock = clock
+        self._rng = rng or random.SystemRandom()
+        self._reason: ApiFailure | None = None
+        self._failures_in_row = 0
+        self._listed = False
+        self._version = _FROM_CACHE
+
+    async def run(self) -> NoReturn:
+        """Keep up for ever; ends by being cancelled."""
+        while True:
+            pause_seconds = await self.step()
+            await asyncio.sleep(pause_seconds)
+
+    async def step(self) -> float:
+        """List if need be, then watch until the watch ends; return in how many seconds to go on."""
+        try:
+            if not self._listed:
+                await self._list()
+            await self._watch()
+        except ApiError as error:
+            return self._failed(error)
+        return 0.0
+
+    async def _list(self) -> None:
+        started = self._clock()
+        for path in self._paths:
+            self._path = path
+            try:
+                version = await self._list_all()
+                break
+            except ApiError as error:
+                if error.reason is not ApiFailure.NOT_FOUND or path == self._paths[-1]:
+                    # A list from the cache may fail for good where one from the store does not.
+                    self._version = ""
+                    raise
+        self._version, self._listed = version, True
+        self.duration_seconds = self._clock() - started
+        self._tell(None)
+
+    async def _list_all(self) -> str:
+        """Put all that there is, page by page, drop the rest; return the list's version."""
+        query = {"fieldSelector": self._selector, "limit": _PAGE}
+        if self._version:
+            query["resourceVersion"] = self._version
+        seen: set[str] = set()
+        while True:
+            page: dict[str, Any] = {}
+            async with self._asking(query, self._timing.request) as content:
+                for name, value in members((await content.read()).decode()):
+                    if name == "items":
+                        seen.add(self._sink.put(value))
+                    else:
+                        page[name] = value
+                metadata = page["metadata"]
+                version: str = metadata["resourceVersion"]
+            if not metadata.get("continue"):
+                break
+            query = {
+                "fieldSelector": self._selector,
+                "limit": _PAGE,
+                "continue": metadata["continue"],
+            }
+        for uid in set(self._sink.known()) - seen:
+            self._sink.drop(uid)
+        return version
+
+    async def _watch(self) -> None:
+        """Follow changes until the server ends the watch, as it is asked to."""
+        seconds = self._rng.uniform(self._timing.watch / 2, self._timing.watch)
+        query = {
+            "fieldSelector": self._selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(max(1, int(seconds))),
+        }
+        started, quiet = self._clock(), True
+        try:
+            async with self._asking(query, seconds + self._timing.watch_grace) as content:
+                self._tell(None)
+                async for line in content:
+                    self._take(json.loads(line))
+                    quiet, self._failures_in_row = False, 0
+        except ApiError as error:
+            if error.reason is ApiFailure.TIMEOUT:
+                raise ApiError(
+                    ApiFailure.STALLED, f"the watch of {self._path} was not ended when it was due"
+                ) from error
+            if self._clock() - started > self._timing.back_off_cap:
+                self._failures_in_row = 0
+            raise
+        if quiet and self._clock() - started < seconds / 2:
+            raise ApiError(
+                ApiFailure.UNAVAILABLE, f"the API server ended the watch of {self._path} early"
+            )
+        self._failures_in_row = 0
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        found = event["object"]
+        match event["type"]:
+            case "ADDED" | "MODIFIED":
+                self._sink.put(found)
+            case "DELETED":
+                # The last state that it had, which may tell how it ended.
+                self._sink.drop(self._sink.put(found))
+            case "BOOKMARK":
+                pass
+            case "ERROR":
+                raise refusal(f"the watch of {self._path}", found["code"], str(found["message"]))
+            case other:
+                raise ValueError(f"an event of type {other!r}")
+        self._version = found["metadata"]["resourceVersion"]
+
+    @asynccontextmanager
+    async def _asking(self, query: Mapping[str, str], timeout_seconds: float) -> AsyncIterator[Any]:
+        """Ask for the collection; what the sink can't read is the server's malformed answer."""
+        async with self._access.ask(
+            "GET", self._path, query=query, timeout_seconds=timeout_seconds
+        ) as content:
+            try:
+                yield content
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(repr(error)) from error
+
+    def _failed(self, error: ApiError) -> float:
+        """Count and tell a failure; return how long to wait, spread over half of it."""
+        self._failures_in_row += 1
+        self._failures[error.reason] += 1
+        refused = error.reason in _REFUSALS
+        if error.reason is ApiFailure.UNAUTHORIZED:
+            # A token may have run out since it was read; the next question reads it again.
+            self._access.renew()
+            refused = self._failures_in_row > 1
+        # A watch that breaks off is taken up where it was: trouble only if that does not help.
+        if refused or not self._listed or self._failures_in_row > 1:
+            self._tell(error)
+        if error.reason in _LIST_AGAIN:
+            self._listed = False
+        if error.reason is ApiFailure.EXPIRED:
+            self._version = ""
+        doubled = self._timing.back_off * 2 ** min(self._failures_in_row - 1, 10)
+        longest = self._timing.refused if refused else min(self._timing.back_off_cap, doubled)
+        return self._rng.uniform(longest / 2, longest)
+
+    def _tell(self, error: ApiError | None) -> None:
+        """Update health, and log what changed: the same trouble is told once."""
+        reason = error.reason if error else None
+        if (self.up, self._reason) != (error is None, reason):
+            if error is None:
+                _LOG.info("following %s", self._path)
+            else:
+                _LOG.warning("%s", error)
+        self.up, self._reason = error is None, reason
+        self.message = str(error) if error else ""

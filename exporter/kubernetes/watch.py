@@ -1,0 +1,208 @@
+"""The pods of this node, how their containers ended, and the devices that DRA drivers publish."""
+
+import asyncio
+import random
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+
+from exporter.kubernetes.access import ApiAccess, ApiFailure
+from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
+from exporter.kubernetes.reflector import Reflector, Timing
+from exporter.kubernetes.slices import parse_slice
+from exporter.model.pods import DraDevice, PodRecord, Termination
+from exporter.model.snapshot import SourceHealth
+
+PODS: Final = ("/api/v1/pods",)
+RESOURCE_SLICES: Final = tuple(
+    f"/apis/resource.k8s.io/{version}/resourceslices" for version in ("v1", "v1beta2", "v1beta1")
+)
+
+_GONE_LIMIT: Final = 1000
+"""Pods that are kept after their end, at most: four times what a node runs."""
+_UNTAKEN_LIMIT: Final = 10_000
+"""Terminations that wait to be taken, at most; then the oldest are lost."""
+
+
+_TOLD_LIMIT: Final = 64
+"""Ends that are remembered of a pod, at most. A status tells the last two of each container."""
+
+
+class PodWatch:
+    """Follows the pods of ``node``, and its ResourceSlices if ``dra`` says so.
+
+    Of pods' labels those are kept that match a pattern of ``labels``. A pod that is gone is still
+    told of for ``grace_seconds``, so that its end can be judged. Containers that ended before
+    ``since``, in Unix seconds, are not told of.
+
+    ``clock`` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        access: ApiAccess,
+        node: str,
+        *,
+        since: float,
+        labels: Collection[str] = (),
+        dra: bool = False,
+        grace_seconds: float = 300.0,
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._failures: Counter[str] = Counter(dict.fromkeys(ApiFailure, 0))
+        self._pods = _Pods(LabelFilter(labels), since, grace_seconds, clock)
+        self._slices = _Slices()
+
+        def follow(paths: Sequence[str], sink: _Pods | _Slices) -> Reflector:
+            return Reflector(
+                access,
+                paths,
+                sink,
+                selector=f"spec.nodeName={node}",
+                failures=self._failures,
+                timing=timing or Timing(),
+                clock=clock,
+                rng=rng,
+            )
+
+        self._of_pods = follow(PODS, self._pods)
+        self._of_slices = follow(RESOURCE_SLICES, self._slices) if dra else None
+
+    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
+        """Return the pods by namespace and name, those that are gone of late included.
+
+        A view: it changes as pods do.
+        """
+        return self._pods.view()
+
+    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
+        """Return the devices of ``gpu.nvidia.com`` by driver, pool and name.
+
+        The same object is returned for as long as nothing changes.
+        """
+        return self._slices.devices
+
+    def take_terminations(self) -> Sequence[Termination]:
+        """Return the ends of containers that were not taken yet, in the order they were told.
+
+        Each is returned once, however often the API server tells it.
+        """
+        return self._pods.take()
+
+    def health(self) -> SourceHealth:
+        """Return whether pods are followed; trouble with ResourceSlices shows in the message."""
+        messages = [self._of_pods.message, self._of_slices.message if self._of_slices else ""]
+        return SourceHealth(
+            name="kubernetes",
+            up=self._of_pods.up,
+            message="; ".join(filter(None, messages)),
+            duration_seconds=self._of_pods.duration_seconds,
+            failures=dict(self._failures),
+        )
+
+    async def run(self) -> NoReturn:
+        """Follow for ever; ends by being cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            if self._of_slices:
+                tasks.create_task(self._of_slices.run())
+            await self._of_pods.run()
+
+
+class _Pods:
+    """What is kept of pods; see :class:`PodWatch`."""
+
+    def __init__(
+        self,
+        labels: LabelFilter,
+        since: float,
+        grace_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._labels = labels
+        self._since = since
+        self._grace_seconds = grace_seconds
+        self._clock = clock
+        self._here: dict[str, PodRecord] = {}
+        self._gone: OrderedDict[str, tuple[float, PodRecord]] = OrderedDict()
+        """By uid, with the time until which they are told of; the earliest first."""
+        self._by_name: dict[tuple[str, str], PodRecord] = {}
+        self._told: dict[str, deque[tuple[str, str]]] = {}
+        """The latest ends that were told, by the pod's uid, for as long as the pod is."""
+        self._untaken: deque[Termination] = deque(maxlen=_UNTAKEN_LIMIT)
+
+    def view(self) -> Mapping[tuple[str, str], PodRecord]:
+        self._bury()
+        return MappingProxyType(self._by_name)
+
+    def take(self) -> Sequence[Termination]:
+        taken = tuple(self._untaken)
+        self._untaken.clear()
+        return taken
+
+    def known(self) -> Collection[str]:
+        return self._here.keys()
+
+    def put(self, found: Mapping[str, Any]) -> str:
+        record = parse_pod(found, self._labels)
+        uid = record.uid
+        self._gone.pop(uid, None)
+        self._here[uid] = record
+        self._by_name[record.namespace, record.name] = record
+        for end in parse_terminations(found):
+            told = self._told.setdefault(uid, deque(maxlen=_TOLD_LIMIT))
+            if end.key not in told:
+                told.append(end.key)
+                if end.termination.finished_at >= self._since:
+                    self._untaken.append(end.termination)
+        return uid
+
+    def drop(self, uid: str) -> None:
+        record = self._here.pop(uid)
+        self._gone[uid] = (self._clock() + self._grace_seconds, record)
+        self._bury()
+
+    def _bury(self) -> None:
+        now = self._clock()
+        while self._gone:
+            uid, (until, record) = next(iter(self._gone.items()))
+            if until > now and len(self._gone) <= _GONE_LIMIT:
+                break
+            del self._gone[uid]
+            self._told.pop(uid, None)
+            names = record.namespace, record.name
+            if self._by_name.get(names) is record:  # else a pod of the same name has come
+                del self._by_name[names]
+
+
+class _Slices:
+    """The devices of the ResourceSlices; of each pool, those of its newest generation."""
+
+    def __init__(self) -> None:
+        self.devices: Mapping[tuple[str, str, str], DraDevice] = {}
+        self._slices: dict[str, tuple[int, tuple[DraDevice, ...]]] = {}
+
+    def known(self) -> Collection[str]:
+        return self._slices.keys()
+
+    def put(self, found: Mapping[str, Any]) -> str:
+        uid: str = found["metadata"]["uid"]
+        self._slices[uid] = parse_slice(found)
+        self._join()
+        return uid
+
+    def drop(self, uid: str) -> None:
+        del self._slices[uid]
+        self._join()
+
+    def _join(self) -> None:
+        devices = {
+            (device.driver, device.pool, device.device): device
+            for _, published in sorted(self._slices.values(), key=lambda kept: kept[0])
+            for device in published
+        }
+        if devices != self.devices:
+            self.devices = devices

@@ -1,0 +1,75 @@
+"""GPU out of memory: what is known when a container ended, and what that amounts to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.claims import Container
+from exporter.model.pods import Termination
+
+
+class Confidence(StrEnum):
+    """How sure it is that a container died for want of GPU memory."""
+
+    CONFIRMED = "confirmed"
+    """Its own words say so, and nothing speaks against it."""
+    LIKELY = "likely"
+    """Its device filled up as it failed, or its words may mean host memory."""
+    POSSIBLE = "possible"
+    """Its device was nearly full as it failed, or there are words but another cause as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvidence:
+    """Memory of a device that the container held, in the window before its end.
+
+    All ``None``: the device was not read in the window.
+    """
+
+    uuid: str
+    limit_bytes: int | None = None
+    """All the memory of the GPU or slice."""
+    peak_bytes: int | None = None
+    """The most that was in use: by anybody, for a device that is full is full for all its holders.
+    A higher peak that the driver's accounting kept of the container's own processes replaces it."""
+    rise_bytes: int | None = None
+    """By how much the use rose to that peak within the window; 0 if it always stood there."""
+    cotenant_bytes: Mapping[Container, int] = field(default_factory=dict)
+    """What the other containers on the device held at the peak; empty also when that is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class OomEvidence:
+    """What is known of the end of a container that held devices.
+
+    The window spans the last seconds of the run that ended, and nothing of the run before it.
+    """
+
+    termination: Termination
+    devices: tuple[DeviceEvidence, ...]
+    xids: frozenset[int] = frozenset()
+    """XIDs on its GPUs in the window. On a shared or cut GPU they may be another container's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OomVerdict:
+    """A container ended for want of GPU memory."""
+
+    termination: Termination
+    confidence: Confidence
+    rule: str
+    """The name of the rule that decided: one of :data:`exporter.attribution.oom.RULES`."""
+    device_uuid: str
+    """The GPU or slice; of several, the one that the evidence points to most."""
+    peak_bytes: int | None
+    limit_bytes: int | None
+    cotenant_bytes: Mapping[Container, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OomTotals:
+    """What has been judged of a container on a device since it was first seen there."""
+
+    events: Mapping[Confidence, int]
+    """Every confidence has its count, 0 included."""
+    last: OomVerdict | None = None

@@ -1,0 +1,204 @@
+"""Who holds what, and what it was used for: claims, pods and processes joined with readings."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
+from exporter.model.claims import Claims, Container, Resolution
+from exporter.model.oom import OomVerdict
+from exporter.model.pods import DraDevice, PodRecord, Termination
+from exporter.model.readings import FullReading, SlowReading, XidEvent
+from exporter.model.snapshot import ContainerSample, SourceHealth, Unattributed
+from exporter.sampling.ledger import Ledger
+from exporter.sampling.memory_history import MemoryHistory
+from exporter.sampling.oom import OomJudge
+from exporter.sampling.shared import ProcessContainers, SharedGpus
+from exporter.sampling.tracker import GpuTracker
+
+log = logging.getLogger(__name__)
+
+
+class ClaimSource(Protocol):
+    """Tells who holds what: the kubelet's mapper."""
+
+    def claims(self, now: float) -> Claims | None:
+        """Return the claims that still hold; ``None`` when they can't be known any more."""
+
+    def health(self) -> SourceHealth: ...
+
+
+class PodSource(Protocol):
+    """Tells of the node's pods: the watch on the API server."""
+
+    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
+        """Return the pods by namespace and name."""
+
+    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
+        """Return what DRA drivers publish, by driver, pool and device."""
+
+    def take_terminations(self) -> Sequence[Termination]:
+        """Return the ends of containers that have not been returned yet."""
+
+    def health(self) -> SourceHealth: ...
+
+
+class Containers:
+    """Keeps what is known of containers. A source that is ``None`` is not asked, and not told of.
+
+    ``started`` is when the program started, in Unix seconds. ``on_oom`` hears of each container
+    that ran out of GPU memory. ``beside`` gives the health of what is told of with the sources.
+    """
+
+    def __init__(
+        self,
+        *,
+        claims: ClaimSource | None = None,
+        pods: PodSource | None = None,
+        processes: ProcessContainers | None = None,
+        ended_grace: float,
+        started: float,
+        beside: Sequence[Callable[[], SourceHealth]] = (),
+        on_oom: Callable[[OomVerdict], None] = lambda _: None,
+    ) -> None:
+        self._claim_source = claims
+        self._pod_source = pods
+        self._beside = beside
+        self._on_oom = on_oom
+        self._ledger = Ledger(ended_grace)
+        self._shared = SharedGpus(processes)
+        self._history = MemoryHistory()
+        self._judge = OomJudge(self._history, started)
+        self._claims: Claims | None = None
+        self._resolution = Resolution()
+        self._resolved: object = None
+
+    # What devices did
+
+    def splits(self, gpu_uuid: str) -> bool:
+        """Whether the GPU's full reading is to tell of single processes."""
+        return self._shared.splits(gpu_uuid)
+
+    def full(self, tracker: GpuTracker, reading: FullReading, now: float) -> None:
+        steps = tracker.full(reading, now)
+        self._ledger.busy(tracker.gpu.uuid, steps, now, self._shared.busy_shares(reading))
+
+    def slow(self, tracker: GpuTracker, reading: SlowReading, now: float) -> None:
+        self._ledger.energy(tracker.slow(reading, now), now)
+
+    def memory(self, tracker: GpuTracker, timestamp: float | None = None) -> None:
+        """Book the memory of the GPU's last fast reading; ``timestamp``: it was made just now."""
+        parts = self._shared.memory_parts(tracker.gpu, tracker.last_fast)
+        for device_uuid, memory in tracker.memory_by_device():
+            held = parts.get(device_uuid)
+            self._ledger.memory(device_uuid, memory, held)
+            if memory is not None and timestamp is not None and self._pod_source:
+                self._history.add(device_uuid, memory, held or {}, timestamp)
+
+    def away(self, gpu_uuid: str) -> None:
+        self._ledger.away(gpu_uuid)
+
+    def xid(self, event: XidEvent) -> None:
+        self._judge.xid(event)
+
+    # Who held them
+
+    def refresh(self, trackers: Iterable[GpuTracker], now: float, timestamp: float) -> bool:
+        """Join everything again if a part of it has changed; return whether anything has."""
+        changed = self._resolve(list(trackers), now)
+        return self._hear_of_ends(timestamp) or changed
+
+    def samples(self, now: float) -> tuple[ContainerSample, ...]:
+        """Return every container that has a device, or had until a grace ago."""
+        samples = self._ledger.samples(now)
+        if self._pod_source is None:
+            return samples
+        pods = self._pod_source.pods()
+        if self._claims is not None:  # else nobody can tell, and counters would start again
+            self._judge.live(sample.allocation for sample in samples)
+        return tuple(
+            replace(
+                sample,
+                pod=pods.get(
+                    (sample.allocation.container.namespace, sample.allocation.container.pod)
+                ),
+                oom=self._judge.totals(sample.allocation.container, sample.allocation.device_uuid),
+            )
+            for sample in samples
+        )
+
+    def unattributed(self) -> Mapping[str, Unattributed]:
+        return self._ledger.unattributed()
+
+    def host_oom_kills(self) -> Mapping[Container, int]:
+        return dict(self._judge.host_kills)
+
+    def sources(self) -> Iterable[SourceHealth]:
+        if self._claim_source:
+            yield self._claim_source.health()
+        if self._pod_source:
+            yield self._pod_source.health()
+        yield from self._shared.health()
+        for health in self._beside:
+            yield health()
+
+    @property
+    def allocatable(self) -> Mapping[str, int]:
+        advertised = (self._claims.allocatable if self._claims else None) or {}
+        return {resource: len(ids) for resource, ids in advertised.items()}
+
+    @property
+    def allocated(self) -> Mapping[str, int]:
+        """Devices, not claims: an ended pod may still be listed beside its successor."""
+        held = self._claims.held if self._claims else ()
+        return Counter(resource for resource, _ in {(c.resource, c.device_id) for c in held})
+
+    @property
+    def unresolved(self) -> Mapping[str, int]:
+        return self._resolution.unresolved
+
+    def _resolve(self, trackers: list[GpuTracker], now: float) -> bool:
+        claims = self._claim_source.claims(now) if self._claim_source else Claims()
+        gpus = tuple(tracker.gpu for tracker in trackers)
+        mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
+        dra = self._pod_source.dra_devices() if self._pod_source else NO_DRA_DEVICES
+        if (claims, gpus, mps, dra) == self._resolved:
+            return False
+        self._resolved = (claims, gpus, mps, dict(dra))
+        self._claims = claims
+        self._resolution = resolve(claims, gpus, mps, dra) if claims else Resolution()
+        self._ledger.hold(self._resolution.allocations if claims is not None else None, now)
+        self._shared.hold(self._resolution.allocations)
+        for tracker in trackers:
+            self.memory(tracker)
+        return True
+
+    def _hear_of_ends(self, timestamp: float) -> bool:
+        if self._pod_source is None:
+            return False
+        for termination in self._pod_source.take_terminations():
+            self._judge.terminated(termination)
+        kills = dict(self._judge.host_kills)
+        verdicts = self._judge.step(timestamp)
+        for verdict in verdicts:
+            self._tell(verdict)
+        return bool(verdicts) or kills != self._judge.host_kills
+
+    def _tell(self, verdict: OomVerdict) -> None:
+        container = verdict.termination.container
+        log.warning(
+            "container ran out of GPU memory",
+            extra={
+                "namespace": container.namespace,
+                "pod": container.pod,
+                "container": container.name,
+                "uuid": verdict.device_uuid,
+                "confidence": verdict.confidence,
+                "rule": verdict.rule,
+                "peak_bytes": verdict.peak_bytes,
+                "limit_bytes": verdict.limit_bytes,
+            },
+        )
+        self._on_oom(verdict)

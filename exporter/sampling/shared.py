@@ -1,0 +1,110 @@
+"""Whose the processes on shared GPUs are, and what of the GPU is theirs."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+from exporter.attribution.sharing import busy_shares, containers_by_pid, memory_parts
+from exporter.model.claims import Allocation, Container
+from exporter.model.devices import Gpu
+from exporter.model.pods import PodRecord
+from exporter.model.readings import FastReading, FullReading
+from exporter.model.snapshot import SourceHealth
+from exporter.processes.owners import ProcessOwners
+
+
+class ProcessContainers(Protocol):
+    """Tells in which containers processes run."""
+
+    def containers(
+        self, pids: Iterable[int], holders: Collection[Container]
+    ) -> Mapping[int, Container] | None:
+        """Return those that run in one of ``holders``; ``None`` when that can't be told."""
+
+    def health(self) -> SourceHealth: ...
+
+
+class PodProcesses:
+    """What the host's ``/proc`` says, in the words of the API server.
+
+    ``pods`` gives the pods' records by namespace and name. Where the one of a holder is missing, as
+    while the pod watch is off, nothing is told, or its processes would pass for nobody's.
+    """
+
+    def __init__(
+        self, owners: ProcessOwners, pods: Callable[[], Mapping[tuple[str, str], PodRecord]]
+    ) -> None:
+        self._owners = owners
+        self._pods = pods
+
+    def containers(
+        self, pids: Iterable[int], holders: Collection[Container]
+    ) -> Mapping[int, Container] | None:
+        names = {(holder.namespace, holder.pod) for holder in holders}
+        pods = self._pods()
+        if not names <= pods.keys() or not self._owners.sees_host():
+            return None
+        return containers_by_pid(self._owners.owners(pids), [pods[name] for name in names])
+
+    def health(self) -> SourceHealth:
+        return self._owners.health()
+
+
+class SharedGpus:
+    """Splits the readings of GPUs that several containers share.
+
+    ``source`` is ``None`` where nothing is known of processes: then nothing is split.
+    """
+
+    def __init__(self, source: ProcessContainers | None) -> None:
+        self._source = source
+        self._holders: dict[str, set[Container]] = {}
+
+    def hold(self, allocations: Iterable[Allocation]) -> None:
+        """Take who holds what from now on."""
+        holders: defaultdict[str, set[Container]] = defaultdict(set)
+        shared = set()
+        for allocation in allocations:
+            holders[allocation.gpu.uuid].add(allocation.container)
+            if not allocation.sole:
+                shared.add(allocation.gpu.uuid)
+        self._holders = {uuid: holders[uuid] for uuid in shared}
+
+    def splits(self, gpu_uuid: str) -> bool:
+        """Whether a GPU's full reading is to tell of its processes."""
+        return self._source is not None and gpu_uuid in self._holders
+
+    def busy_shares(self, reading: FullReading) -> dict[Container, float] | None:
+        """Return containers' shares of what the whole GPU did; ``None`` if it can't be split."""
+        utilization = reading.process_utilization
+        if utilization is None:
+            return None
+        containers = self._containers(reading.gpu.uuid, (process.pid for process in utilization))
+        return None if containers is None else busy_shares(utilization, containers)
+
+    def memory_parts(self, gpu: Gpu, reading: FastReading) -> dict[str, dict[Container, int]]:
+        """Return what containers' processes hold of each of a GPU's devices that can be split."""
+        processes = reading.processes
+        if processes is None:
+            return {}
+        containers = self._containers(gpu.uuid, {process.pid for process in processes})
+        if containers is None:
+            return {}
+        devices = [(part.uuid, part.gpu_instance) for part in gpu.leading_slices]
+        memories = [(uuid, reading.instance_memory.get(n), n) for uuid, n in devices]
+        whole = None if gpu.mig_enabled else reading.memory
+        found = {
+            uuid: memory_parts(memory, processes, containers, instance)
+            for uuid, memory, instance in [(gpu.uuid, whole, None), *memories]
+            if memory is not None
+        }
+        return {uuid: parts for uuid, parts in found.items() if parts is not None}
+
+    def health(self) -> list[SourceHealth]:
+        return [self._source.health()] if self._source else []
+
+    def _containers(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container] | None:
+        holders = self._holders.get(gpu_uuid)
+        if self._source is None or holders is None:
+            return None
+        return self._source.containers(pids, holders)
