@@ -17,10 +17,9 @@ from exporter.gpus import GpuError
 from exporter.model.claims import Claims
 from exporter.model.devices import Driver, Gpu
 from exporter.model.readings import FastReading, FullReading, Reason, SlowReading
+from exporter.processes.owners import ProcessOwners
 
 _TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
-_HOST_PID_NAMESPACE: Final = "pid:[4026531836]"
-"""The first PID namespace's inode is fixed in the kernel: PROC_PID_INIT_INO."""
 
 _RUNTIME_CLASS: Final = (
     "run the pod with runtimeClassName: nvidia, NVIDIA_VISIBLE_DEVICES=all and"
@@ -246,24 +245,25 @@ def node_name(config: Config) -> Finding:
 
 def pid_namespace(root: Path) -> Finding:
     """Whether the processes that NVML lists can be looked up in ``/proc``."""
-    try:
-        namespace = str((root / "proc/self/ns/pid").readlink())
-    except OSError as error:
-        return Finding("host PIDs", Level.INFO, f"cannot tell: {error.strerror}")
-    if namespace == _HOST_PID_NAMESPACE:
+    if ProcessOwners(root / "proc").sees_host():
         return Finding("host PIDs", Level.OK, "in the host's PID namespace")
     return Finding(
         "host PIDs",
         Level.INFO,
-        "not in the host's PID namespace: processes on a shared GPU have no container",
+        "not in the host's PID namespace: containers that share a GPU can't be told apart",
         "if GPUs are shared, set hostPID: true",
     )
 
 
 def api_token(root: Path) -> Finding:
     if (root / _TOKEN).exists():
-        return Finding("API token", Level.OK, "mounted")
-    return Finding("API token", Level.INFO, "not mounted; only needed to watch pods")
+        return Finding("API token", Level.OK, "mounted: pods can be watched, if it may")
+    return Finding(
+        "API token",
+        Level.INFO,
+        "not mounted: no workloads, no pod labels, no out-of-memory verdicts",
+        "give the pod a service account that may list and watch pods",
+    )
 
 
 def failed(name: str, error: Exception) -> Finding:
