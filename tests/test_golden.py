@@ -45,6 +45,7 @@ def node(
     scenario: str,
     profile: str = "t4",
     claims: Callable[[SimulatedBackend], NodeClaims | ScriptedClaims] = NodeClaims,
+    seconds: float = 65,
 ) -> Rig:
     clock = ManualClock()
     backend = SimulatedBackend(
@@ -53,63 +54,29 @@ def node(
         clock=clock,
         wall=clock.wall,
     )
-    return Rig(backend, clock, claims(backend))
-
-
-def whole_gpus() -> Rig:
-    rig = node("exclusive", profile="h100")
-    rig.run(65)
-    return rig
-
-
-def mig_with_activity() -> Rig:
-    rig = node("mig", profile="h200-mixed")
-    rig.run(65)
-    return rig
-
-
-def mig_without_activity() -> Rig:
-    rig = node("mig", profile="a100-mig")
-    rig.run(65)
-    return rig
-
-
-def time_sliced() -> Rig:
-    rig = node("time-sliced")
-    rig.run(65)
-    return rig
-
-
-def one_lost() -> Rig:
-    rig = node("lost")
-    rig.run(65)
+    rig = Rig(backend, clock, claims(backend))
+    rig.run(seconds)
     return rig
 
 
 def one_hung() -> Rig:
-    rig = node("exclusive")
-    rig.run(30)
+    rig = node("exclusive", seconds=30)
     rig.workers["gpu-3"].hold = True
     rig.run(35)
     return rig
 
 
-def no_driver() -> Rig:
-    rig = node("no-driver")
-    rig.run(65)
-    return rig
-
-
-def no_kubelet() -> Rig:
-    rig = node("exclusive", claims=lambda _: ScriptedClaims(None))
-    rig.run(65)
-    return rig
-
-
-def stale_claims() -> Rig:
-    rig = node("exclusive", claims=SilentClaims)
-    rig.run(65)
-    return rig
+NODES: dict[str, Callable[[], Rig]] = {
+    "whole-gpus": lambda: node("exclusive", profile="h100"),
+    "mig-with-activity": lambda: node("mig", profile="h200-mixed"),
+    "mig-without-activity": lambda: node("mig", profile="a100-mig"),
+    "time-sliced": lambda: node("time-sliced"),
+    "one-lost": lambda: node("lost"),
+    "one-hung": one_hung,
+    "no-driver": lambda: node("no-driver"),
+    "no-kubelet": lambda: node("exclusive", claims=lambda _: ScriptedClaims(None)),
+    "stale-claims": lambda: node("exclusive", claims=SilentClaims),
+}
 
 
 def expose(rig: Rig) -> str:
@@ -123,24 +90,10 @@ def expose(rig: Rig) -> str:
     return re.sub(build, 'python_version="3",version="0"', text)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        whole_gpus,
-        mig_with_activity,
-        mig_without_activity,
-        time_sliced,
-        one_lost,
-        one_hung,
-        no_driver,
-        no_kubelet,
-        stale_claims,
-    ],
-    ids=lambda make: make.__name__,
-)
-def test_exposition(make: Callable[[], Rig], pytestconfig: pytest.Config) -> None:
-    text = expose(make())
-    path = GOLDEN / f"{make.__name__.replace('_', '-')}.prom"
+@pytest.mark.parametrize("name", NODES)
+def test_exposition(name: str, pytestconfig: pytest.Config) -> None:
+    text = expose(NODES[name]())
+    path = GOLDEN / f"{name}.prom"
     if pytestconfig.getoption("--update-golden"):
         path.write_text(text)
     assert text == path.read_text()

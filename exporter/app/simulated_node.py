@@ -1,9 +1,11 @@
 """What a real node has beside its GPUs, for the simulated one: a kubelet, an API server, /proc."""
 
 import asyncio
+import math
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +18,10 @@ from exporter.model.claims import Container
 from exporter.model.snapshot import SourceHealth
 
 # How often the scenario is looked at.
-_LOOK_SECONDS = 0.2
+_KUBELET_SECONDS = 0.2
+_PODS_SECONDS = 0.5
+# For how long those processes count as running that were found: for all GPUs' reads of a tick.
+_PROCESSES_SECONDS = 0.5
 
 
 class SimulatedProcesses:
@@ -24,18 +29,20 @@ class SimulatedProcesses:
 
     def __init__(self, backend: SimulatedBackend) -> None:
         self._backend = backend
+        self._running: Mapping[int, Container] = {}
+        self._looked = -math.inf
 
     def containers(
         self, pids: Iterable[int], holders: Collection[Container]
     ) -> Mapping[int, Container]:
-        wanted = set(pids)
-        return {
-            pid: state.container
-            for state in self._backend.containers()
-            if state.container in holders
-            for pid in state.pids
-            if pid in wanted
-        }
+        now = self._backend.seconds
+        if now - self._looked >= _PROCESSES_SECONDS:
+            self._looked = now
+            self._running = {
+                pid: state.container for state in self._backend.containers() for pid in state.pids
+            }
+        found = {pid: self._running[pid] for pid in pids if pid in self._running}
+        return {pid: container for pid, container in found.items() if container in holders}
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=True)
@@ -49,28 +56,27 @@ async def serve_kubelet(backend: SimulatedBackend, socket: Path) -> NoReturn:
             if serves is backend.kubelet_down:
                 await (kubelet.stop() if serves else kubelet.start())
                 serves = not serves
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_KUBELET_SECONDS)
     finally:
         await kubelet.stop()
 
 
 async def serve_pods(backend: SimulatedBackend, server: SimulatedApiServer, node: str) -> NoReturn:
     """Keep the API server's pods what the scenario has them be."""
-    shown: dict[tuple[str, str], dict[str, Any]] = {}
+    shown: dict[Container, ContainerState | None] = {}
     while True:
-        claimed = {claim.container for claim in backend.claims().held}
         states = {state.container: state for state in backend.containers()}
-        pods = {
-            (container.namespace, container.pod): _pod(container, states.get(container), node)
-            for container in sorted(claimed)
-        }
-        for key, pod in pods.items():
-            if shown.get(key) != pod:
-                server.put("pods", pod)
-        for namespace, name in shown.keys() - pods.keys():
-            server.delete("pods", name, namespace)
-        shown = pods
-        await asyncio.sleep(_LOOK_SECONDS)
+        current = {claim.container: states.get(claim.container) for claim in backend.claims().held}
+        for container, state in current.items():
+            # Which processes a container has, the API server does not know.
+            known = replace(state, pids=()) if state else None
+            if container not in shown or shown[container] != known:
+                shown[container] = known
+                server.put("pods", _pod(container, state, node))
+        for container in shown.keys() - current.keys():
+            del shown[container]
+            server.delete("pods", container.pod, container.namespace)
+        await asyncio.sleep(_PODS_SECONDS)
 
 
 def _pod(container: Container, state: ContainerState | None, node: str) -> dict[str, Any]:
