@@ -244,6 +244,7 @@ class Harness(Rig):
         open_error: GpuError | None = None,
         hold: Collection[str] = (),
         listed: Sequence[Gpu] | None = None,
+        without_claims: bool = False,
         pods: PodSource | None = None,
         processes: ProcessContainers | None = None,
         on_oom: Callable[[OomVerdict], None] = lambda _: None,
@@ -255,7 +256,7 @@ class Harness(Rig):
         super().__init__(
             self.backend,
             clock,
-            self.claims,
+            None if without_claims else self.claims,
             hold=hold,
             pods=pods,
             processes=processes,

@@ -8,9 +8,16 @@ import pytest
 from exporter.model.claims import Claim, Claims, Container, DraClaim, Sharing
 from exporter.model.oom import Confidence, OomVerdict
 from exporter.model.pods import DraDevice, MessageClass, PodRecord, Termination
-from exporter.model.readings import Memory, Process, ProcessType, ProcessUtilization
+from exporter.model.readings import (
+    Activity,
+    Memory,
+    Process,
+    ProcessType,
+    ProcessUtilization,
+    SlowReading,
+)
 from exporter.model.snapshot import ContainerSample, SourceHealth
-from tests.scripted import GIB, Harness, gpu
+from tests.scripted import GIB, MIG_GPU, Harness, gpu
 
 TRAIN = Container("ml", "train-0", "main")
 OTHER = Container("ml", "embed-0", "main")
@@ -107,6 +114,47 @@ def test_without_a_pod_watch_there_are_no_verdicts_to_count() -> None:
     harness.run(10)
     assert held_by(harness, TRAIN).oom is None
     assert harness.sampler.snapshot.host_oom_kills == {}
+
+
+def test_a_pod_watch_that_is_refused_counts_nothing_and_goes_on_counting_later() -> None:
+    pods = ScriptedPods()
+    harness = Harness(claims=EXCLUSIVE, pods=pods)
+    harness.run(5)
+    pods.ends = [ended(harness, MessageClass.GPU_OOM)]
+    harness.run(5)
+    pods.up = False
+    harness.run(5)
+    assert held_by(harness, TRAIN).oom is None
+    assert harness.sampler.snapshot.host_oom_kills == {}
+    pods.up = True
+    harness.run(5)
+    oom = held_by(harness, TRAIN).oom
+    assert oom is not None
+    assert oom.events[Confidence.CONFIRMED] == 1
+
+
+def test_a_mig_board_tells_no_work_of_its_slices_as_nobodys() -> None:
+    harness = Harness(listed=[MIG_GPU])
+    reader = harness.backend.gpus[0]
+    reader.full_extra = {
+        "utilization": None,
+        "instance_activity": {1: Activity(5.0, 0.5), 2: Activity(5.0, 0.5)},
+    }
+    reader.slow = SlowReading(energy_joules=0.0)
+    harness.run(31)
+    reader.slow = SlowReading(energy_joules=900.0)
+    harness.run(35)
+    rest = harness.sampler.snapshot.unattributed
+    assert MIG_GPU.uuid not in rest or rest[MIG_GPU.uuid].busy_seconds is None
+    energies = [one.energy_joules or 0.0 for one in rest.values()]
+    assert sum(energies) == pytest.approx(900.0)
+
+
+def test_where_nobody_asks_who_holds_what_nothing_is_told_as_nobodys() -> None:
+    harness = Harness(without_claims=True)
+    harness.run(30)
+    assert harness.sampler.snapshot.unattributed == {}
+    assert harness.sampler.snapshot.gpus[0].data is not None
 
 
 def test_devices_held_through_dra_are_found_as_soon_as_they_are_published() -> None:

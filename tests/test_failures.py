@@ -170,6 +170,31 @@ def test_stop_while_the_kubelet_hangs(tmp_path: Path) -> None:
     assert (code, seconds < 2.0) == (0, True)
 
 
+def test_stop_while_a_name_is_looked_up_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket, sys, time\n"
+        "real = socket.getaddrinfo\n"
+        "def look_up(host, *rest, **more):\n"
+        "    if host == 'api.invalid':\n"
+        "        print('looking up', file=sys.stderr, flush=True)\n"
+        "        time.sleep(60)\n"
+        "    return real(host, *rest, **more)\n"
+        "socket.getaddrinfo = look_up\n"
+    )
+    config = tmp_path / "kubeconfig"
+    config.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c, users: [{name: u, user: {}}],"
+        " clusters: [{name: k, cluster: {server: 'http://api.invalid:6443'}}],"
+        " contexts: [{name: c, context: {cluster: k, user: u}}]}"
+    )
+    environment = {"KUBECONFIG": str(config), "PYTHONPATH": str(tmp_path)}
+    arguments = ("--backend", "nvml", "--pod-watch", "on", "--node", "n1", "--kubelet", "off")
+    with exporter(*arguments, environment=environment) as running:
+        running.until(lambda: "looking up" in running.log)
+        code, seconds = running.stop()
+    assert (code, seconds < 2.0) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -160,15 +160,21 @@ async def test_an_expired_version_is_listed_anew(server: SimulatedApiServer) -> 
         assert health.failures["expired"] == 1
 
 
-@pytest.mark.parametrize("how", ["break_watches", "end_watches", "garbage", "not_an_event"])
+ODD_LINES = {
+    "garbage": b"<html>502 Bad Gateway</html>\n",
+    "not_an_event": b'{"type":"ADDED","object":{"metadata":{"name":"x"}}}\n',
+    "nested_without_end": b"[" * 200_000 + b"\n",
+    "line_without_end": b"x" * (5 * 2**20),
+}
+
+
+@pytest.mark.parametrize("how", [*ODD_LINES, "break_watches", "end_watches"])
 async def test_a_watch_that_goes_wrong_loses_nothing(server: SimulatedApiServer, how: str) -> None:
     server.put("pods", manifest("a"))
     async with following(server) as watch:
         await until(lambda: server.watches)
-        if how == "garbage":
-            server.send_raw(b"<html>502 Bad Gateway</html>\n")
-        elif how == "not_an_event":
-            server.send_raw(b'{"type":"ADDED","object":{"metadata":{"name":"x"}}}\n')
+        if how in ODD_LINES:
+            server.send_raw(ODD_LINES[how])
         else:
             getattr(server, how)()
         server.put("pods", manifest("b", statuses=[ended(finished=2000)]))

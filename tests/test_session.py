@@ -1,6 +1,5 @@
 """The driver's coming and going, its events, and what the snapshot says meanwhile."""
 
-
 import pytest
 
 from exporter.gpus import GpuError

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 
 from exporter import __version__
 from exporter.app import logs
@@ -19,7 +21,24 @@ log = logging.getLogger(__name__)
 def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     logs.set_up(config.log_level, config.log_format)
-    return asyncio.run(_serve(config))
+    loop = asyncio.new_event_loop()
+    try:
+        code = loop.run_until_complete(_serve(config))
+        _leave_stuck_threads(code)
+    finally:
+        loop.close()
+    return code
+
+
+def _leave_stuck_threads(code: int) -> None:
+    """Exit at once if a thread would hold the exit, as one does that looks up a name for ever.
+
+    Those are asyncio's own, which ``asyncio.run`` and the interpreter wait for.
+    """
+    others = (t for t in threading.enumerate() if t is not threading.main_thread())
+    if any(not thread.daemon for thread in others):
+        logging.shutdown()
+        os._exit(code)
 
 
 async def _serve(config: Config) -> int:

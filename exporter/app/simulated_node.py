@@ -63,25 +63,27 @@ async def serve_kubelet(backend: SimulatedBackend, socket: Path) -> NoReturn:
 
 async def serve_pods(backend: SimulatedBackend, server: SimulatedApiServer, node: str) -> NoReturn:
     """Keep the API server's pods what the scenario has them be."""
-    shown: dict[Container, ContainerState | None] = {}
+    shown: dict[Container, tuple[int, ContainerState | None]] = {}
     while True:
+        # Each run of the scenario has pods of its own, of the same names.
+        run, _ = backend.node.cycle(backend.scenario_seconds)
         states = {state.container: state for state in backend.containers()}
         current = {claim.container: states.get(claim.container) for claim in backend.claims().held}
         for container, state in current.items():
             # Which processes a container has, the API server does not know.
-            known = replace(state, pids=()) if state else None
-            if container not in shown or shown[container] != known:
+            known = run, replace(state, pids=()) if state else None
+            if shown.get(container) != known:
                 shown[container] = known
-                server.put("pods", _pod(container, state, node))
+                server.put("pods", _pod(container, state, node, run))
         for container in shown.keys() - current.keys():
             del shown[container]
             server.delete("pods", container.pod, container.namespace)
         await asyncio.sleep(_PODS_SECONDS)
 
 
-def _pod(container: Container, state: ContainerState | None, node: str) -> dict[str, Any]:
+def _pod(container: Container, state: ContainerState | None, node: str, run: int) -> dict[str, Any]:
     """Return a pod as the API server has it. ``name-0`` is the first of a StatefulSet ``name``."""
-    uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{container.namespace}/{container.pod}"))
+    uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{container.namespace}/{container.pod}/{run}"))
     metadata: dict[str, Any] = {
         "name": container.pod,
         "namespace": container.namespace,

@@ -135,8 +135,11 @@ class ApiAccess:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     response = await self._send(method, path, query, body)
                 if response.status >= HTTPStatus.BAD_REQUEST:
-                    raise refusal(asked, response.status, _told(await response.text()))
+                    told = _told(await response.text())
+                    raise refusal(asked, response.status, told)  # noqa: TRY301  (passed on below)
                 yield response.content
+        except ApiError:
+            raise
         except TimeoutError as error:
             raise ApiError(
                 ApiFailure.TIMEOUT,
@@ -154,6 +157,8 @@ class ApiAccess:
             raise ApiError(
                 ApiFailure.MALFORMED, f"{asked} gave no answer of the API ({error})"
             ) from error
+        except Exception as error:  # credentials that can't be read, lines and nesting without end
+            raise ApiError(ApiFailure.UNKNOWN, f"{asked} failed ({error!r})") from error
         finally:
             if response is not None:
                 response.close()

@@ -113,8 +113,8 @@ EXPORTER = (
     ),
     Family(
         "gpu_exporter_source_up",
-        "Whether a source answers (1) or not (0): the driver by its backend's name, the driver's"
-        " events, the kubelet.",
+        "Whether a source answers (1) or not (0): the driver by its backend's name, its events, the"
+        " kubelet, kubernetes (the pod watch), processes (hostPID), kubernetes_events.",
         ("source",),
         _source_up,
     ),

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
 from exporter.model.claims import Claims, Container, Resolution
-from exporter.model.oom import OomVerdict
+from exporter.model.oom import OomTotals, OomVerdict
 from exporter.model.pods import DraDevice, PodRecord, Termination
 from exporter.model.readings import FullReading, SlowReading, XidEvent
 from exporter.model.snapshot import ContainerSample, SourceHealth, Unattributed
@@ -82,8 +82,14 @@ class Containers:
         return self._shared.splits(gpu_uuid)
 
     def full(self, tracker: GpuTracker, reading: FullReading, now: float) -> None:
-        steps = tracker.full(reading, now)
-        self._ledger.busy(tracker.gpu.uuid, steps, now, self._shared.busy_shares(reading))
+        gpu = tracker.gpu
+        # Under MIG the board's own step is what its slices did once more.
+        steps = [
+            step
+            for step in tracker.full(reading, now)
+            if step.device_uuid != gpu.uuid or not reading.gpu.mig_enabled
+        ]
+        self._ledger.busy(gpu.uuid, steps, now, self._shared.busy_shares(reading))
 
     def slow(self, tracker: GpuTracker, reading: SlowReading, now: float) -> None:
         self._ledger.energy(tracker.slow(reading, now), now)
@@ -124,7 +130,7 @@ class Containers:
                 pod=pods.get(
                     (sample.allocation.container.namespace, sample.allocation.container.pod)
                 ),
-                oom=self._judge.totals(sample.allocation.container, sample.allocation.device_uuid),
+                oom=self._oom(sample),
             )
             for sample in samples
         )
@@ -133,7 +139,17 @@ class Containers:
         return self._ledger.unattributed()
 
     def host_oom_kills(self) -> Mapping[Container, int]:
-        return dict(self._judge.host_kills)
+        return dict(self._judge.host_kills) if self._hears_of_ends else {}
+
+    @property
+    def _hears_of_ends(self) -> bool:
+        """Whether a count of ends that says 0 means that there were none."""
+        return self._pod_source is not None and self._pod_source.health().up
+
+    def _oom(self, sample: ContainerSample) -> OomTotals | None:
+        if not self._hears_of_ends:
+            return None
+        return self._judge.totals(sample.allocation.container, sample.allocation.device_uuid)
 
     def sources(self) -> Iterable[SourceHealth]:
         if self._claim_source:
@@ -160,7 +176,7 @@ class Containers:
         return self._resolution.unresolved
 
     def _resolve(self, trackers: list[GpuTracker], now: float) -> bool:
-        claims = self._claim_source.claims(now) if self._claim_source else Claims()
+        claims = self._claim_source.claims(now) if self._claim_source else None
         gpus = tuple(tracker.gpu for tracker in trackers)
         mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
         dra = self._pod_source.dra_devices() if self._pod_source else NO_DRA_DEVICES
