@@ -54,6 +54,8 @@ MESSAGES = [
         BARE,
     ),
     ("torch.AcceleratorError: CUDA error: out of memory", BARE),
+    ("RuntimeError: Triton Error [CUDA]: out of memory", BARE),
+    ("Cuda error 2: out of memory", BARE),
     ("CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62", BARE),
     (
         (

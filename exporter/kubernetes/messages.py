@@ -21,6 +21,9 @@ _PINNED: Final = (
     r"(?i)(?:cuMemHost|cudaHostAlloc|cudaMallocHost|cudaHostRegister|pinned memory)"
     r".{0,200}out[_ ]of[_ ]memory"
 )
+_BARE: Final = (
+    r"(?i)(?:triton error \[cuda\]|cuda (?:driver |runtime )?error(?: \d{1,4})?):? out of memory"
+)
 _XLA: Final = (
     r"(?i)resource[_ ]exhausted: (?:\{\{.{0,200}\}\} )?"
     r"(?:out of memory|failed to allocate request|OOM when allocating)"
@@ -70,7 +73,7 @@ _RULES: Final = tuple(
             r"Requested amount of GPU memory \(.{1,40}\) could not be allocated",
             MessageClass.GPU_OOM,
         ),
-        (r"(?i)cuda (?:driver |runtime )?error:? out of memory", MessageClass.CUDA_OOM_BARE),
+        (_BARE, MessageClass.CUDA_OOM_BARE),
         # The host, by language and server.
         (r"java\.lang\.OutOfMemoryError|Java heap space", MessageClass.HOST_OOM),
         (r"insufficient memory for the Java Runtime", MessageClass.HOST_OOM),
@@ -89,6 +92,8 @@ _RULES: Final = tuple(
         (r"Out of memory: Killed process", MessageClass.HOST_OOM),
     )
 )
+# Each rule has one of these words in it. Most lines have none, and cost no more than this.
+_SPEAKS: Final = re.compile(r"(?i)memory|oom|alloc|exhausted|mmap|heap|rmm")
 _STRENGTH: Final = (
     MessageClass.GPU_OOM,
     MessageClass.CUDA_OOM_BARE,
@@ -104,4 +109,6 @@ def classify(message: str | None) -> MessageClass:
 
 
 def _of_line(line: str) -> MessageClass:
+    if not _SPEAKS.search(line):
+        return MessageClass.NONE
     return next((found for rule, found in _RULES if rule.search(line)), MessageClass.NONE)
