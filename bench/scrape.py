@@ -103,10 +103,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--profile", default="h100")
     parser.add_argument("--scenario", default="busy-node")
+    parser.add_argument("--pod-watch", default="on")
     options = parser.parse_args()
-    result = measure(
-        options.minutes, ["--profile", options.profile, "--scenario", options.scenario]
-    )
+    node = ["--profile", options.profile, "--scenario", options.scenario]
+    result = measure(options.minutes, [*node, "--pod-watch", options.pod_watch])
     for name, value in asdict(result).items():
         print(f"{name:24} {value:12.2f}")
     if options.json:

@@ -22,6 +22,7 @@ from exporter.model.snapshot import SourceHealth
 from exporter.processes.owners import ProcessOwners
 from exporter.sampling.shared import PodProcesses, ProcessContainers
 
+_BEFORE_SECONDS = 60.0
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -109,7 +110,9 @@ class Sources:
 
     def _watch(self, access: ApiAccess, node: str) -> PodWatch:
         self.stack.push_async_callback(access.close)
-        watch = PodWatch(access, node, since=time.time(), labels=self._config.pod_labels, dra=True)
+        # A little of what was before us: which ends are ours to judge, the judge knows best.
+        since = time.time() - _BEFORE_SECONDS
+        watch = PodWatch(access, node, since=since, labels=self._config.pod_labels, dra=True)
         self.background(watch.run(), "pod watch")
         if self._config.pod_events == "on":
             self._events = EventWriter(access, node)
