@@ -99,10 +99,10 @@ def test_pids_of_a_pod_s_own(tmp_path: Path) -> None:
 def test_trouble_is_counted_and_is_no_owner(proc: Proc) -> None:
     proc.run(10, ONE)
     (proc.root / "10/stat").write_text("10 (broken")
-    assert proc.owner(10) is None
+    assert proc.owners.owners([10]) == {}
     (proc.root / "10/stat").unlink()
     (proc.root / "10/stat").mkdir()
-    assert proc.owner(10) is None
+    assert proc.owners.owners([10]) == {}
     assert proc.owners.health().failures == {"no_permission": 0, "unknown": 2}
 
 
@@ -112,7 +112,7 @@ def test_what_may_not_be_read_is_counted(proc: Proc, monkeypatch: pytest.MonkeyP
 
     proc.run(10, ONE)
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert proc.owner(10) is None
+    assert proc.owners.owners([10]) == {}  # not "in no pod"
     assert proc.owners.health().failures == {"no_permission": 1, "unknown": 0}
 
 

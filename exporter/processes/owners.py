@@ -43,16 +43,21 @@ class ProcessOwners:
     def owners(self, pids: Iterable[int]) -> dict[int, CgroupRef | None]:
         """Return the owner of each process; ``None``: in no pod, or gone before we saw it.
 
-        At most 512 processes are looked at; those beyond are left out.
+        Left out are those that may not be read, and those beyond the first 512.
         """
-        return {pid: self._owner(pid) for pid in islice(pids, _MOST_PER_CALL)}
+        return {
+            pid: self._known[pid][1] if pid in self._known else None
+            for pid in islice(pids, _MOST_PER_CALL)
+            if self._look(pid)
+        }
 
     def health(self) -> SourceHealth:
         up = self.sees_host()
         message = "" if up else "pids are not the host's: the pod needs hostPID: true"
         return SourceHealth("processes", up=up, message=message, failures=dict(self._failures))
 
-    def _owner(self, pid: int) -> CgroupRef | None:
+    def _look(self, pid: int) -> bool:
+        """Learn the owner of a process; return whether it could be seen, or seen to be gone."""
         try:
             started = _start_time((self._root / f"{pid}/stat").read_text("utf-8", "replace"))
             kept = self._known.get(pid)
@@ -63,14 +68,15 @@ class ProcessOwners:
             pass
         except PermissionError:
             self._failures["no_permission"] += 1
+            return False
         except (OSError, IndexError):
             self._failures["unknown"] += 1
-        if pid not in self._known:
-            return None
-        self._known.move_to_end(pid)
-        if len(self._known) > _MOST_KEPT:
-            self._known.popitem(last=False)
-        return self._known[pid][1]
+            return False
+        if pid in self._known:
+            self._known.move_to_end(pid)
+            if len(self._known) > _MOST_KEPT:
+                self._known.popitem(last=False)
+        return True
 
 
 def _start_time(stat: str) -> str:

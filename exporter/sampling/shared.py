@@ -44,7 +44,11 @@ class PodProcesses:
         pods = self._pods()
         if not names <= pods.keys() or not self._owners.sees_host():
             return None
-        return containers_by_pid(self._owners.owners(pids), [pods[name] for name in names])
+        wanted = set(pids)
+        owners = self._owners.owners(wanted)
+        if owners.keys() != wanted:  # whoever's those are that can't be seen
+            return None
+        return containers_by_pid(owners, [pods[name] for name in names])
 
     def health(self) -> SourceHealth:
         return self._owners.health()
