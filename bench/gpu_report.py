@@ -22,7 +22,19 @@ _SERVE = (_PYTHON, "-m", "exporter", "serve", "--listen", f"127.0.0.1:{PORT}")
 _LOAD = (_PYTHON, "-m", "bench.load", "--seconds", "75")
 _HARDWARE_TESTS = (
     *(_PYTHON, "-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib"),
-    *("-W", "ignore", "-m", "hardware", "-q", "-s", "-p", "no:cacheprovider", "tests/hardware"),
+    *(
+        "-o",
+        "asyncio_mode=auto",
+        "-W",
+        "ignore",
+        "-m",
+        "hardware",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "tests/hardware",
+    ),
 )
 
 
