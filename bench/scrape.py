@@ -4,6 +4,8 @@
 node, scrapes it, and prints a table. "warm" scrapes find the bytes of the last snapshot; "cold"
 ones are the first after a new snapshot and have it rendered: what a Prometheus that comes every
 15 s or more always gets. The simulated node's own cost is part of the process's.
+
+With ``--churn``, one pod more comes each second, and goes 20 s later.
 """
 
 import argparse
@@ -15,12 +17,15 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 
 from bench.process import cpu_seconds, resident_mebibytes
 
 WARM_SCRAPES = 2000
+_CHURN_LIFE_SECONDS = 20
 _ZIPPED = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
 
 
@@ -60,6 +65,22 @@ class Target:
         self._http.request("GET", "/metrics", headers=_ZIPPED)
         body = self._http.getresponse().read()
         return (time.perf_counter() - begun) * 1000, body
+
+
+def churning(folder: Path, minutes: float) -> Path:
+    """Write the busy node's scenario with pods that come and go, and return its path.
+
+    They share slices that the scenario's own 250 pods leave room on.
+    """
+    scenario = resources.files("exporter.gpus.simulated") / "scenarios/busy-node.yaml"
+    path = folder / "churn.yaml"
+    comers = [
+        f"  - {{namespace: batch, pod: job-{n}, gpu: {5 + n % 3}, slice: {n // 3 % 7}, start: {n}s,"
+        f" duration: {_CHURN_LIFE_SECONDS}s, workload: {{kind: inference, memory: 0.01}}}}"
+        for n in range(int(60 * minutes) + 120)
+    ]
+    path.write_text("\n".join([scenario.read_text().rstrip(), *comers, ""]))
+    return path
 
 
 def measure(minutes: float, arguments: list[str]) -> Result:
@@ -104,9 +125,14 @@ def main() -> None:
     parser.add_argument("--profile", default="h100")
     parser.add_argument("--scenario", default="busy-node")
     parser.add_argument("--pod-watch", default="on")
+    parser.add_argument("--churn", action="store_true", help="on the busy-node scenario")
     options = parser.parse_args()
-    node = ["--profile", options.profile, "--scenario", options.scenario]
-    result = measure(options.minutes, [*node, "--pod-watch", options.pod_watch])
+    with TemporaryDirectory() as folder:
+        scenario = options.scenario
+        if options.churn:
+            scenario = str(churning(Path(folder), options.minutes))
+        node = ["--profile", options.profile, "--scenario", scenario]
+        result = measure(options.minutes, [*node, "--pod-watch", options.pod_watch])
     for name, value in asdict(result).items():
         print(f"{name:24} {value:12.2f}")
     if options.json:

@@ -49,6 +49,8 @@ class FakeDevice:
     sample_type: int = pynvml.NVML_VALUE_TYPE_UNSIGNED_INT
     process_samples: list[tuple[int, int, int]] | None = None
     """Utilisation of processes: (microseconds, pid, percent)."""
+    accounting: dict[int, dict[str, int]] = field(default_factory=dict)
+    """What the accounting keeps by pid: fields of its struct."""
     mig: list["FakeDevice | None"] | None = None
     """MIG devices by index, with holes; ``None``: no MIG."""
     gpm: dict[int | None, dict[int, Any]] = field(default_factory=dict)

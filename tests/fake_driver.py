@@ -140,6 +140,14 @@ class FakeDriver:
             raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
         point(part, found[0].address)
 
+    def _nvmlDeviceGetGpuInstanceById(self, handle: Any, number: int, instance: Any) -> None:
+        gpu = self._device("nvmlDeviceGetGpuInstanceById", handle)
+        for part in gpu.mig or []:
+            if part and part.answers["nvmlDeviceGetGpuInstanceId"] == number:
+                point(instance, part.address)
+                return
+        raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
+
 
 class _Loaded:
     """The loaded library, as ctypes.CDLL would be."""

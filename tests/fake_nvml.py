@@ -87,6 +87,34 @@ class FakeNvml(FakeGpm, FakeEvents):
             raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
         return fresh
 
+    def _nvmlDeviceGetAccountingBufferSize(self, handle: Any, size: Any) -> None:
+        self._accounting("nvmlDeviceGetAccountingBufferSize", handle)
+        fill(size, 4000)
+
+    def _nvmlDeviceGetAccountingPids(self, handle: Any, count: Any, into: Any) -> None:
+        kept = self._accounting("nvmlDeviceGetAccountingPids", handle)
+        room = count._obj.value
+        fill(count, len(kept))
+        if len(kept) > room:
+            raise Refused(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        for slot, pid in enumerate(kept):
+            into[slot] = pid
+
+    def _nvmlDeviceGetAccountingStats(self, handle: Any, pid: Any, stats: Any) -> None:
+        kept = self._accounting("nvmlDeviceGetAccountingStats", handle)
+        if pid.value not in kept:
+            raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
+        fill(stats, kept[pid.value])
+
+    def _accounting(self, name: str, handle: Any) -> dict[int, dict[str, int]]:
+        device = self._device(name, handle)
+        if isinstance(failure := device.answers.get(name), Failure):
+            raise Refused(failure.code)
+        # The driver keeps nothing while the mode is off, and refuses to tell of it.
+        if device.answers.get("nvmlDeviceGetAccountingMode") != pynvml.NVML_FEATURE_ENABLED:
+            raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return device.accounting
+
     def _nvmlDeviceGetFieldValues(self, handle: Any, count: Any, values: Any) -> None:
         device = self._device("nvmlDeviceGetFieldValues", handle)
         if isinstance(failure := device.answers.get("nvmlDeviceGetFieldValues"), Failure):

@@ -85,7 +85,7 @@ class Exporter:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line.rstrip())
-            if found := re.search(r"serves (http://\S+)/metrics", line):
+            if found := re.search(r"serves (https?://\S+)/metrics", line):
                 self.url = found[1]
                 self._serving.set()
         self._serving.set()  # it ended

@@ -262,6 +262,16 @@ def test_equal_intervals_are_at_peace() -> None:
     assert parse("--fast-interval=5s", "--slow-interval=5s").slow_interval == 5
 
 
+def test_pod_labels_that_would_be_one_label() -> None:
+    assert error_of("--pod-labels", "team,a.b/c,a-b_c") == (
+        "--pod-labels: 'a.b/c' and 'a-b_c' would be the same label, label_a_b_c"
+    )
+    assert error_of("--pod-labels", "team", "--pod-labels", "team") == (
+        "--pod-labels: 'team' and 'team' would be the same label, label_team"
+    )
+    assert parse("--pod-labels", "a.b,a.b.c").pod_labels == ("a.b", "a.b.c")
+
+
 def test_options_of_the_simulated_node_need_it() -> None:
     assert error_of("--seed=1") == "--seed: only goes with --backend simulated or auto"
     assert parse("--seed=1", "--backend=simulated").seed == 1

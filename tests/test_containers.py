@@ -1,15 +1,17 @@
 """Claims, pods, processes and readings, joined over a whole sampler."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from exporter.model.claims import Claim, Claims, Container, DraClaim, Sharing
 from exporter.model.oom import Confidence, OomVerdict
-from exporter.model.pods import DraDevice, MessageClass, PodRecord, Termination
+from exporter.model.pods import ContainerRecord, DraDevice, MessageClass, PodRecord, Termination
 from exporter.model.readings import (
     Activity,
+    FastReading,
+    FullReading,
     Memory,
     Process,
     ProcessType,
@@ -17,6 +19,7 @@ from exporter.model.readings import (
     SlowReading,
 )
 from exporter.model.snapshot import ContainerSample, SourceHealth
+from exporter.sampling.tracker import GpuTracker
 from tests.scripted import GIB, MIG_GPU, Harness, gpu
 
 TRAIN = Container("ml", "train-0", "main")
@@ -59,6 +62,9 @@ class ScriptedProcesses:
     """Which process runs where."""
 
     running: dict[int, Container] | None = None
+
+    def known(self, holders: Collection[Container]) -> Collection[Container]:
+        return holders
 
     def containers(
         self, pids: Iterable[int], holders: Collection[Container]
@@ -252,6 +258,60 @@ def test_a_shared_gpu_is_split_by_its_processes() -> None:
     assert total == pytest.approx(data.device.busy_seconds)
     assert (train.memory_used_bytes, other.memory_used_bytes) == (4 * GIB, 2 * GIB)
     assert rest.memory_bytes == 4 * GIB  # a process of nobody's, and what no process explains
+
+
+def test_a_restart_begins_new_peaks() -> None:
+    record = PodRecord("uid", "ml", "train-0", "Job", "train")
+    side = ContainerRecord("side", "another")
+    pods = ScriptedPods()
+    harness = Harness(claims=EXCLUSIVE, pods=pods)
+    harness.backend.gpus[0].memory = Memory(80 * GIB, 70 * GIB, 10 * GIB)
+    for run in ("first", "second"):
+        containers = (ContainerRecord("main", run), side)
+        pods.found = {("ml", "train-0"): replace(record, containers=containers)}
+        harness.run(10)
+        assert held_by(harness, TRAIN).utilization_peak_ratio is not None
+        if run == "first":
+            assert held_by(harness, TRAIN).memory_peak_bytes == 70 * GIB
+            harness.backend.gpus[0].memory = Memory(80 * GIB, GIB, 79 * GIB)
+            harness.run(10)
+            assert held_by(harness, TRAIN).memory_peak_bytes == 70 * GIB
+    assert held_by(harness, TRAIN).memory_peak_bytes == GIB
+
+
+def test_memory_stays_flat_over_any_number_of_mig_layouts() -> None:
+    harness = Harness(listed=[MIG_GPU])
+    reader = harness.backend.gpus[0]
+    reader.slow = SlowReading(energy_joules=0.0)
+    harness.run(10)
+    slot = harness.sampler._slots[MIG_GPU.uuid]
+    containers = harness.sampler._containers
+    sizes = set()
+    for n in range(10_000):
+        part = replace(MIG_GPU.slices[0], uuid=f"MIG-{n}")
+        new = replace(MIG_GPU, slices=(part,))
+        full = FullReading(new, instance_activity={1: Activity(5.0, 0.5)})
+        containers.full(slot.tracker, full, n)
+        slot.tracker.fast(reader.read_fast(), n, n)
+        containers.slow(slot.tracker, SlowReading(energy_joules=float(n)), n)
+        containers.refresh([slot.tracker], n, n)
+        if n >= 1000:
+            sizes.add((len(slot.tracker._slices), len(containers._ledger._devices)))
+    assert len(sizes) == 1
+
+
+def test_counters_of_a_slice_go_on_when_it_is_there_again() -> None:
+    tracker = GpuTracker(MIG_GPU, 60.0)
+    told = FullReading(MIG_GPU, instance_activity={1: Activity(5.0, 1.0), 2: Activity(5.0, 1.0)})
+    tracker.full(told, 5.0)
+    for n in range(250):
+        part = replace(MIG_GPU.slices[0], uuid=f"MIG-{n}")
+        tracker.full(FullReading(replace(MIG_GPU, slices=(part,))), 10.0 + n)
+    tracker.full(told, 500.0)
+    tracker.fast(FastReading(), 500.0, 500.0)
+    data = tracker.sample(500.0).data
+    assert data is not None
+    assert data.slices[1].busy_seconds == 10.0
 
 
 def test_a_shared_gpu_whose_processes_cannot_be_told_is_not_split() -> None:

@@ -129,7 +129,7 @@ def test_kubelet_down_and_back(scenario: Path) -> None:
 
 def test_a_container_that_runs_out_of_gpu_memory_over_and_over(scenario: Path) -> None:
     scenario.write_text(
-        "description: A leak.\npods:\n  - {namespace: ml, pod: leak-0, gpu: 0,"
+        "description: A leak.\npods:\n  - {namespace: ml, pod: leak-0, gpu: 0, exempt: underuse,"
         " workload: {kind: leak, period: 3s, backoff: 1s}}\n"
     )
     arguments = ("--backend", "simulated", "--profile", "t4", "--scenario", scenario)
@@ -143,7 +143,8 @@ def test_a_container_that_runs_out_of_gpu_memory_over_and_over(scenario: Path) -
         running.until(lambda: counted() == 0)
         running.until(lambda: counted() == 1)
         running.until(lambda: counted() == 2)
-        assert running.value("gpu_allocation_info", workload="leak", label_team="ml") == 1
+        told = {"workload": "leak", "label_team": "ml", "exempt": "underuse"}
+        assert running.value("gpu_allocation_info", **told) == 1
         assert running.value("gpu_exporter_source_up", source="kubernetes") == 1
         assert running.value("gpu_exporter_source_up", source="kubernetes_events") == 1
         assert any("container ran out of GPU memory" in line for line in running.log)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from exporter.model.claims import Allocation, Container, Sharing
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample
+from exporter.sampling.counters import Busy
 from exporter.sampling.ledger import Ledger
 from exporter.sampling.tracker import BusyStep, EnergyStep
 from tests.scripted import GIB, gpu
@@ -30,7 +31,7 @@ def held(pod: str, *, on: int = 0, sole: bool = True, share: float = 1.0) -> All
 
 def busy(ledger: Ledger, seconds: float, now: float, ratio: float = 0.5, on: int = 0) -> None:
     uuid = gpu(on).uuid
-    ledger.busy(uuid, [BusyStep(uuid, seconds, ratio)], now)
+    ledger.busy(uuid, [BusyStep(uuid, Busy(seconds, ratio, ratio))], now)
 
 
 def energy(ledger: Ledger, joules: float, now: float) -> None:
@@ -60,6 +61,44 @@ def test_a_sole_holder_gets_what_the_device_did() -> None:
     assert sample.memory_used_bytes == 20 * GIB
     assert sample.memory_limit_bytes == 80 * GIB
     assert sample.memory_peak_bytes == 70 * GIB
+
+
+def test_peaks_are_of_the_container_s_latest_run() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    train = Container("ml", "train", "main")
+    ledger.hold([held("train")], 0.0)
+    busy(ledger, 0.0, 0.0, ratio=0.9)  # also of the time before the container
+    assert only(ledger, 0.0).utilization_peak_ratio is None
+    ledger.runs({train: "first"}, 1.0)
+    ledger.busy(GPU.uuid, [BusyStep(GPU.uuid, Busy(2.0, 0.4, 0.8))], 5.0)
+    ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
+    ledger.runs({}, 6.0)  # nobody tells for a while
+    ledger.runs({train: "first"}, 7.0)
+    busy(ledger, 2.0, 10.0, ratio=0.4)
+    sample = only(ledger, 10.0)
+    assert (sample.utilization_peak_ratio, sample.memory_peak_bytes) == (0.8, 70 * GIB)
+    ledger.runs({train: "second"}, 12.0)
+    assert only(ledger, 12.0).memory_peak_bytes is None
+    busy(ledger, 2.0, 15.0, ratio=0.4)  # of both runs
+    ledger.memory(GPU.uuid, Memory(80 * GIB, 20 * GIB, 60 * GIB))
+    sample = only(ledger, 15.0)
+    assert (sample.utilization_peak_ratio, sample.memory_peak_bytes) == (None, 20 * GIB)
+    busy(ledger, 1.0, 20.0, ratio=0.2)
+    assert only(ledger, 20.0).utilization_peak_ratio == 0.2
+
+
+def test_a_container_of_the_same_name_begins_new_peaks() -> None:
+    ledger = Ledger(ended_grace=60.0)
+    ledger.hold([held("train")], 0.0)
+    ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
+    ledger.hold([], 10.0)
+    assert only(ledger, 10.0).memory_peak_bytes == 70 * GIB
+    ledger.hold([held("train")], 20.0)
+    assert only(ledger, 20.0).memory_peak_bytes is None
+    ledger.memory(GPU.uuid, Memory(80 * GIB, GIB, 79 * GIB))
+    ledger.hold(None, 30.0)
+    ledger.hold([held("train")], 40.0)  # the same, of which nobody could tell for a while
+    assert only(ledger, 40.0).memory_peak_bytes == GIB
 
 
 def test_counters_stand_at_zero_from_the_first_sample() -> None:

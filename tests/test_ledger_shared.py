@@ -11,6 +11,7 @@ from exporter.model.claims import Allocation, Container, Sharing
 from exporter.model.devices import Slice
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample, Unattributed
+from exporter.sampling.counters import Busy
 from exporter.sampling.ledger import Ledger
 from exporter.sampling.tracker import BusyStep, EnergyStep
 from tests.scripted import GIB, gpu, mig_slice
@@ -49,7 +50,7 @@ class Book:
         self, shares: Mapping[Container, float] | None, seconds: float = 10.0, ratio: float = 0.5
     ) -> None:
         self.now += seconds
-        step = BusyStep(GPU.uuid, ratio * seconds, ratio)
+        step = BusyStep(GPU.uuid, Busy(ratio * seconds, ratio, ratio))
         self.ledger.busy(GPU.uuid, [step], self.now, shares)
         self.ledger.energy([EnergyStep(GPU.uuid, 100 * seconds)], self.now)
 
@@ -91,8 +92,8 @@ def test_counters_begin_at_zero_when_processes_are_first_told() -> None:
 
 def test_without_the_figures_of_processes_nothing_is_told_and_the_sum_still_holds() -> None:
     book = Book(held(A), held(B))
-    book.read({A: 1.0})
-    book.read({A: 1.0})
+    book.read({A: 1.0, B: 0.0})
+    book.read({A: 1.0, B: 0.0})
     book.read(None)
     book.ledger.memory(GPU.uuid, USED)
     for container in (A, B):
@@ -101,15 +102,58 @@ def test_without_the_figures_of_processes_nothing_is_told_and_the_sum_still_hold
         assert (sample.utilization_ratio, sample.idle_seconds) == (None, None)
         assert sample.memory_used_bytes is None
     assert book.rest == Unattributed()
-    book.read({A: 1.0})
+    book.read({A: 1.0, B: 0.0})
     assert book.sample(A).busy_seconds == 10.0
     assert book.rest.busy_seconds == 10.0
 
 
+def test_who_can_t_be_told_yet_takes_nothing_from_the_others() -> None:
+    book = Book(held(A))
+    book.read({A: 0.5})
+    book.read({A: 0.5})
+    book.hold(held(A), held(B))
+    book.read({A: 0.5})
+    book.ledger.memory(GPU.uuid, USED, {A: 40 * GIB})
+    a, b = book.sample(A), book.sample(B)
+    assert (a.busy_seconds, a.utilization_ratio, a.memory_used_bytes) == (5.0, 0.25, 40 * GIB)
+    # Half of the time it was busy is A's, and half of the idle time.
+    assert a.energy_joules == 250 + 500 + 250 + 250
+    assert (b.busy_seconds, b.utilization_ratio, b.energy_joules) == (None, None, None)
+    assert b.memory_used_bytes is None
+    assert book.rest == Unattributed()
+    book.read({A: 0.5, B: 0.5})
+    assert (book.sample(A).busy_seconds, book.sample(B).busy_seconds) == (7.5, 2.5)
+    assert book.rest.busy_seconds == 5.0 + 2.5 + 2.5
+
+
+def test_energy_of_a_shared_gpu_instance_is_told_by_compute_instance() -> None:
+    """Nobody tells whose energy it is of a compute instance that is held; of another, nobody's."""
+    leading, other = mig_slice(1, 40, 0), mig_slice(1, 20, 1)
+    for own, sibling in ((leading, other), (other, leading)):
+        book = Book(held(A, part=own))
+        book.ledger.busy(GPU.uuid, [BusyStep(leading.uuid, Busy(5.0, 0.5, 0.5))], 10.0)
+        steps = [EnergyStep(leading.uuid, 100.0), EnergyStep(other.uuid, 50.0)]
+        book.ledger.energy(steps, 10.0)
+        drawn = {leading.uuid: 100.0, other.uuid: 50.0}
+        rest = book.ledger.unattributed()
+        assert book.sample(A).energy_joules is None
+        assert rest[own.uuid].energy_joules is None
+        assert rest[sibling.uuid].energy_joules == drawn[sibling.uuid]
+        assert rest[leading.uuid].busy_seconds is None
+
+
+def test_devices_that_are_gone_are_forgotten_once_nobody_is_told_to_hold_them() -> None:
+    leading = mig_slice(1, 40, 0)
+    book = Book(held(A, part=leading))
+    book.ledger.energy([EnergyStep(leading.uuid, 100.0), EnergyStep("MIG-gone", 1.0)], 1.0)
+    book.ledger.keep([GPU.uuid])
+    assert set(book.ledger.unattributed()) == {leading.uuid}
+
+
 def test_memory_is_told_by_container_and_what_is_left_by_none() -> None:
     book = Book(held(A), held(B))
-    book.ledger.memory(GPU.uuid, USED, {A: 50 * GIB, OUTSIDE: 10 * GIB})
-    book.ledger.memory(GPU.uuid, USED, {A: 40 * GIB, OUTSIDE: 10 * GIB})
+    book.ledger.memory(GPU.uuid, USED, {A: 50 * GIB, B: 0, OUTSIDE: 10 * GIB})
+    book.ledger.memory(GPU.uuid, USED, {A: 40 * GIB, B: 0, OUTSIDE: 10 * GIB})
     a, b = book.sample(A), book.sample(B)
     assert (a.memory_used_bytes, b.memory_used_bytes) == (40 * GIB, 0)
     assert a.memory_peak_bytes == 50 * GIB
@@ -144,28 +188,31 @@ def test_nothing_is_left_of_what_a_sole_holder_does() -> None:
 def test_idle_counts_by_a_container_s_own_activity() -> None:
     book = Book(held(A), held(B))
     for _ in range(3):
-        book.read({A: 1.0})
+        book.read({A: 1.0, B: 0.0})
     assert (book.sample(A).idle_seconds, book.sample(B).idle_seconds) == (0.0, 30.0)
 
 
 def test_nothing_is_told_of_a_gpu_that_can_t_be_read_or_when_nobody_can_tell() -> None:
     book = Book(held(A), held(B))
-    book.read({A: 1.0})
+    book.read({A: 1.0, B: 0.0})
     book.ledger.away(GPU.uuid)
     assert book.ledger.unattributed() == {}
-    book.read({A: 1.0})
+    book.read({A: 1.0, B: 0.0})
     assert book.rest.busy_seconds == 10.0
     book.ledger.hold(None, book.now)
     assert book.ledger.unattributed() == {}
 
 
 PODS = (A, B)
+Weights = list[float | None] | None
 SCENARIO = st.lists(
     st.tuples(
         st.floats(0.1, 10),
         st.floats(0, 1),
         st.lists(st.tuples(st.sampled_from(PODS), st.booleans(), st.booleans()), max_size=4),
-        st.one_of(st.none(), st.lists(st.floats(0, 1), min_size=3, max_size=3)),
+        st.one_of(
+            st.none(), st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=3, max_size=3)
+        ),
         st.booleans(),
         st.booleans(),
     ),
@@ -173,19 +220,19 @@ SCENARIO = st.lists(
 )
 
 
-def shares_of(weights: list[float] | None) -> dict[Container, float] | None:
+def shares_of(weights: Weights) -> dict[Container, float] | None:
+    """Who has no weight can't be told."""
     if weights is None:
         return None
-    total = sum(weights) or 1.0
-    return {c: w / total for c, w in zip((A, B, OUTSIDE), weights, strict=True)}
+    told = {c: w for c, w in zip((A, B, OUTSIDE), weights, strict=True) if w is not None}
+    total = sum(told.values()) or 1.0
+    return {container: weight / total for container, weight in told.items()}
 
 
 @settings(max_examples=300)
 @given(SCENARIO)
 def test_containers_and_the_rest_sum_to_their_device(
-    steps: list[
-        tuple[float, float, list[tuple[Container, bool, bool]], list[float] | None, bool, bool]
-    ],
+    steps: list[tuple[float, float, list[tuple[Container, bool, bool]], Weights, bool, bool]],
 ) -> None:
     """Over any comings, goings and ways of sharing, lost processes' figures, losses of GPU 0."""
     ledger = Ledger(ended_grace=1e9)
@@ -203,7 +250,8 @@ def test_containers_and_the_rest_sum_to_their_device(
             ledger.away(gpu(0).uuid)
         for on in (1,) if lost else (0, 1):
             uuid = gpu(on).uuid
-            ledger.busy(uuid, [BusyStep(uuid, ratio * gap, ratio)], now, shares_of(weights))
+            step = BusyStep(uuid, Busy(ratio * gap, ratio, ratio))
+            ledger.busy(uuid, [step], now, shares_of(weights))
             did[uuid] += ratio * gap
             if slow:
                 ledger.energy([EnergyStep(uuid, 100 * gap)], now)

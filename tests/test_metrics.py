@@ -151,6 +151,7 @@ def test_label_values_arrive_escaped_and_whole(snapshot: Snapshot) -> None:
 def test_pod_labels_follow_those_of_the_allocation(snapshot: Snapshot) -> None:
     (held,) = snapshot.containers
     pod = PodRecord("uid", "ml", "x", "Job", "train", {"app.kubernetes.io/name": "a", "team": "b"})
+    pod = replace(pod, exempt="memory,underuse")
     keys = ("team", "app.kubernetes.io/name", "other")
     labelled = replace(snapshot, containers=(replace(held, pod=pod),), pod_labels=keys)
     text = (
@@ -163,6 +164,7 @@ def test_pod_labels_follow_those_of_the_allocation(snapshot: Snapshot) -> None:
     assert info.labels["label_app_kubernetes_io_name"] == "a"
     assert info.labels["label_other"] == ""
     assert (info.labels["workload_kind"], info.labels["workload"]) == ("Job", "train")
+    assert info.labels["exempt"] == "memory,underuse"
     others = [s for f in parse_text(text) for s in f.samples if s.name != "gpu_allocation_info"]
     assert not any(label.startswith("label_") for other in others for label in other.labels)
 

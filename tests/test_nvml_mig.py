@@ -38,6 +38,20 @@ def test_slices_are_found_across_holes(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_where_slices_lie_is_told_where_it_may_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = h100_mig()
+    for part, start in zip(filter(None, gpu.mig or ()), (0, 4, 6, 7), strict=True):
+        placement = pynvml.c_nvmlGpuInstancePlacement_t(start, 1)
+        part.answers["nvmlGpuInstanceGetInfo"] = {"placement": placement}
+    fake = FakeNvml(gpu)
+    (reader,) = identified(opened(fake, monkeypatch))
+    assert [part.placement_start for part in reader.gpu.slices] == [0, 4, 6, 7]
+    fake.errors["nvmlDeviceGetGpuInstanceById"] = pynvml.NVML_ERROR_NO_PERMISSION
+    (reader,) = identified(opened(fake, monkeypatch))
+    assert [part.placement_start for part in reader.gpu.slices] == [None] * 4
+    assert reader.read_full().failures == ()
+
+
 def test_readings_of_a_divided_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     (reader,) = identified(opened(FakeNvml(h100_mig()), monkeypatch, Clock(step=1.0)))
     fast = reader.read_fast()

@@ -1,44 +1,29 @@
 """Which ends of containers count as GPU out of memory, how surely, and that each counts once."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribution.oom import RULES, host_oom, judge
-from exporter.model.claims import Allocation, Container, Sharing
-from exporter.model.devices import Slice
-from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence, OomVerdict
+from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence
 from exporter.model.pods import MessageClass, Termination
-from exporter.model.readings import Memory, XidEvent
-from exporter.sampling.memory_history import MemoryHistory
-from exporter.sampling.oom import OomJudge
-from tests.scripted import GIB, MIG_GPU, gpu, mig_slice
-
-CONFIRMED, LIKELY, POSSIBLE = Confidence.CONFIRMED, Confidence.LIKELY, Confidence.POSSIBLE
-NOTHING, WORDS, BARE, HOST = MessageClass
-BOARD = 80 * GIB
-SLICE = 10 * GIB
-TRAIN, OTHER = Container("ml", "train", "main"), Container("ml", "other", "main")
-END = 1_800_000_000.0
-
-
-def ended(
-    exit_code: int = 1, says: MessageClass = NOTHING, reason: str = "", **fields: object
-) -> Termination:
-    plain = Termination(
-        container=TRAIN,
-        pod_uid="uid-train",
-        restart_count=0,
-        exit_code=exit_code,
-        reason=reason or ("Error" if exit_code else "Completed"),
-        message_class=says,
-        started_at=END - 3600,
-        finished_at=END,
-    )
-    return replace(plain, **fields)  # type: ignore[arg-type]
+from tests.scripted import GIB
+from tests.terminations import (
+    BARE,
+    BOARD,
+    CONFIRMED,
+    HOST,
+    LIKELY,
+    NOTHING,
+    OTHER,
+    POSSIBLE,
+    SLICE,
+    WORDS,
+    ended,
+)
 
 
 def device(
@@ -267,263 +252,3 @@ def test_a_higher_peak_is_never_less_sure(any_evidence: OomEvidence, more: int) 
         for d in any_evidence.devices
     )
     assert sureness(replace(any_evidence, devices=higher)) >= sureness(any_evidence)
-
-
-# Ends, readings and XIDs as they come in
-
-
-def held(container: Container = TRAIN, *, on: int = 0, part: Slice | None = None) -> Allocation:
-    board = MIG_GPU if part else gpu(on)
-    kind = Sharing.MIG if part else Sharing.EXCLUSIVE
-    return Allocation(container, "nvidia.com/gpu", kind, board, part)
-
-
-@dataclass
-class Node:
-    """A judge beside its history, with one reading a second."""
-
-    history: MemoryHistory = field(default_factory=MemoryHistory)
-    since: float = END - 1000
-    judge: OomJudge = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.judge = OomJudge(self.history, self.since)
-
-    def read(
-        self,
-        *percents: float,
-        until: float = END,
-        uuid: str = gpu(0).uuid,
-        total: int = BOARD,
-        holders: Mapping[Container, int] | None = None,
-    ) -> None:
-        """Take a reading a second, the last one half a second before ``until``."""
-        for number, percent in enumerate(percents):
-            used = round(total * percent / 100)
-            memory = Memory(total, used, total - used)
-            self.history.add(uuid, memory, holders or {}, until + 0.5 + number - len(percents))
-
-    def events(self, container: Container = TRAIN, uuid: str = gpu(0).uuid) -> dict[str, int]:
-        totals = self.judge.totals(container, uuid)
-        assert totals is not None
-        return {confidence.value: count for confidence, count in totals.events.items()}
-
-    def last(self, container: Container = TRAIN, uuid: str = gpu(0).uuid) -> OomVerdict:
-        totals = self.judge.totals(container, uuid)
-        assert totals is not None
-        assert totals.last is not None
-        return totals.last
-
-
-NONE_YET = {"confirmed": 0, "likely": 0, "possible": 0}
-
-
-def test_counters_stand_at_zero_for_what_is_live_and_go_with_it() -> None:
-    node = Node()
-    assert node.judge.totals(TRAIN, gpu(0).uuid) is None
-    node.judge.live([held(), held(on=1)])
-    assert node.events() == node.events(uuid=gpu(1).uuid) == NONE_YET
-    assert node.judge.host_kills == {TRAIN: 0}
-    node.judge.live([held(on=1)])
-    assert node.judge.totals(TRAIN, gpu(0).uuid) is None
-    node.judge.live([])
-    assert node.judge.totals(TRAIN, gpu(1).uuid) is None
-    assert node.judge.host_kills == {}
-
-
-def test_a_gradual_fill_is_seen_a_minute_later() -> None:
-    node = Node()
-    node.judge.live([held()])
-    node.read(1, 1, 30, 65, 99.2)
-    node.read(0, 0, 0, until=END + 60)
-    node.judge.terminated(ended(1))
-    (verdict,) = node.judge.step(END + 61)
-    assert (verdict.confidence, verdict.rule) == (LIKELY, "filled_up")
-    assert verdict.peak_bytes == round(BOARD * 0.992)
-    assert node.events() == NONE_YET | {"likely": 1}
-    assert node.last().termination.finished_at == END
-    assert node.judge.step(END + 62) == ()
-
-
-def test_an_end_is_judged_once_its_last_readings_are_in() -> None:
-    node = Node()
-    node.judge.live([held()])
-    node.judge.terminated(ended(1))
-    assert node.judge.step(END + 1) == ()
-    node.read(0, 50, 99, until=END + 1)
-    assert len(node.judge.step(END + 3)) == 1
-
-
-def test_the_same_end_counts_once_over_relists_and_replays() -> None:
-    node = Node()
-    node.judge.live([held()])
-    for hour in range(48):
-        node.judge.terminated(ended(1, WORDS))
-        node.judge.terminated(ended(1, WORDS))
-        node.judge.step(END + 5 + hour * 600)
-    assert node.events() == NONE_YET | {"confirmed": 1}
-
-
-def test_an_end_that_an_earlier_program_may_have_counted_is_left_alone() -> None:
-    node = Node(since=END + 60)
-    node.judge.live([held()])
-    node.judge.terminated(ended(1, WORDS))
-    assert node.judge.step(END + 61) == ()
-    node.judge.terminated(ended(1, WORDS, restart_count=1, finished_at=END + 70))
-    assert len(node.judge.step(END + 75)) == 1
-
-
-def test_the_kubelet_may_name_the_holder_after_its_end() -> None:
-    node = Node()
-    node.judge.terminated(ended(1, WORDS))
-    assert node.judge.step(END + 5) == ()
-    node.judge.live([held()])
-    assert len(node.judge.step(END + 10)) == 1
-
-
-def test_containers_without_a_gpu_are_forgotten() -> None:
-    node = Node()
-    node.judge.terminated(ended(137, NOTHING, "OOMKilled"))
-    node.judge.step(END + 200)
-    node.judge.live([held()])
-    node.judge.step(END + 201)
-    assert node.judge.host_kills == {TRAIN: 0}
-
-
-def test_host_memory_is_counted_apart_and_once_for_all_devices() -> None:
-    node = Node()
-    node.judge.live([held(), held(on=1)])
-    node.read(0, 50, 99)
-    for _ in range(2):
-        node.judge.terminated(ended(137, NOTHING, "OOMKilled"))
-        assert node.judge.step(END + 5) == ()
-    assert node.judge.host_kills == {TRAIN: 1}
-    assert node.events() == NONE_YET
-
-
-@pytest.mark.parametrize(("at", "counts"), [(-40, 1), (-25, 0), (-1, 0), (0.4, 0), (10, 1)])
-def test_an_xid_speaks_against_it_within_the_window_only(at: float, counts: int) -> None:
-    node = Node()
-    node.judge.live([held()])
-    node.read(0, 50, 99)
-    node.judge.xid(XidEvent(gpu(0).uuid, END + at, 31))
-    node.judge.xid(XidEvent(gpu(1).uuid, END, 31))
-    node.judge.terminated(ended(1))
-    assert len(node.judge.step(END + 15)) == counts
-
-
-def test_a_crash_loop_is_not_blamed_for_the_run_before() -> None:
-    node = Node()
-    node.judge.live([held()])
-    node.read(0, 50, 99, until=END - 9)
-    node.read(0, 0, 1, 1, 1)
-    first = ended(1, finished_at=END - 10.0)
-    second = ended(1, restart_count=1, started_at=END - 10.0)
-    node.judge.terminated(second)
-    node.judge.terminated(first)
-    (verdict,) = node.judge.step(END + 5)
-    assert verdict.termination == first
-
-
-def test_a_shared_gpu_that_the_neighbour_filled() -> None:
-    node = Node()
-    node.judge.live([held(), held(OTHER)])
-    node.read(99, 99.5, holders={OTHER: 78 * GIB, TRAIN: 1 * GIB})
-    node.judge.terminated(ended(1, WORDS))
-    (verdict,) = node.judge.step(END + 5)
-    assert verdict.cotenant_bytes == {OTHER: 78 * GIB}
-    assert node.events() == NONE_YET | {"confirmed": 1}
-    assert node.events(OTHER) == NONE_YET
-
-
-def test_slices_of_one_gpu_instance_fill_together() -> None:
-    first, second = mig_slice(1, 20), mig_slice(1, 20, compute=1)
-    board = replace(MIG_GPU, slices=(first, second))
-    node = Node()
-    node.judge.live([replace(held(part=second), gpu=board)])
-    node.read(0, 40, 98, uuid=first.uuid, total=SLICE)
-    node.judge.terminated(ended(1))
-    (verdict,) = node.judge.step(END + 5)
-    assert (verdict.device_uuid, verdict.limit_bytes) == (second.uuid, SLICE)
-    assert node.events(uuid=second.uuid) == NONE_YET | {"likely": 1}
-
-
-def test_an_xid_of_the_board_speaks_against_its_slices() -> None:
-    part = mig_slice(1, 40)
-    node = Node()
-    node.judge.live([held(part=part)])
-    node.read(0, 40, 98, uuid=part.uuid, total=SLICE)
-    node.judge.xid(XidEvent(MIG_GPU.uuid, END - 1, 31))
-    node.judge.terminated(ended(1))
-    assert node.judge.step(END + 5) == ()
-
-
-@pytest.mark.parametrize(
-    ("lived", "ended_at", "verdict"),
-    [(5.0, END, LIKELY), (3600.0, END, POSSIBLE), (3600.0, END - 300, None)],
-    ids=["a whole run in the window", "a peak of any time", "an earlier process"],
-)
-def test_the_peak_that_the_driver_kept(
-    lived: float, ended_at: float, verdict: Confidence | None
-) -> None:
-    node = Node()
-    node.judge.live([held()])
-    node.read(0, 1, 1)
-    node.judge.accounted(TRAIN, gpu(0).uuid, round(BOARD * 0.97), ended_at)
-    node.judge.accounted(OTHER, gpu(0).uuid, BOARD, END)
-    node.judge.terminated(ended(1, started_at=END - lived))
-    verdicts = node.judge.step(END + 5)
-    assert [each.confidence for each in verdicts] == ([verdict] if verdict else [])
-
-
-def test_nothing_piles_up() -> None:
-    node = Node()
-    node.judge.live([held()])
-    for second in range(0, 20_000, 10):
-        now = END + second
-        for part in range(20):
-            node.judge.xid(XidEvent(gpu(0).uuid, now + part / 20, 31))
-        node.judge.accounted(TRAIN, gpu(0).uuid, GIB, now)
-        for container in (TRAIN, OTHER):
-            node.judge.terminated(
-                ended(1, container=container, restart_count=second, finished_at=now)
-            )
-        node.judge.step(now + 5)
-    assert len(node.judge._xids) <= 20
-    assert len(node.judge._accounted) <= 20
-    assert len(node.judge._waiting) <= 20
-    assert len(node.judge._judged) <= 361
-
-
-def test_the_latest_end_is_the_last_whatever_came_first() -> None:
-    node = Node()
-    node.judge.live([held()])
-    for restarts in (1, 0):
-        node.judge.terminated(
-            ended(1, WORDS, restart_count=restarts, finished_at=END + 10 * restarts)
-        )
-        node.judge.step(END + 20)
-    assert node.events() == NONE_YET | {"confirmed": 2}
-    assert node.last().termination.restart_count == 1
-
-
-@given(told=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200)), max_size=40))
-def test_one_event_for_each_end_in_whatever_order_they_are_told(
-    told: list[tuple[int, int]],
-) -> None:
-    node = Node()
-    node.judge.live([held()])
-    now = END + 100
-    for restarts, passed in told:
-        now += passed
-        node.judge.terminated(
-            ended(1, WORDS, restart_count=restarts, finished_at=END + 10 * restarts)
-        )
-        node.judge.step(now)
-    # An hour is how late an end may first be told.
-    latest, now = set(), END + 100
-    for restarts, passed in told:
-        now += passed
-        if now - (END + 10 * restarts) <= 3600:
-            latest.add(restarts)
-    assert node.events() == NONE_YET | {"confirmed": len(latest)}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
+from exporter.kubernetes.pods import EXEMPT, LabelFilter, parse_pod, parse_terminations
 from exporter.model.claims import Container
 from exporter.model.pods import ContainerRecord, MessageClass, PodRecord, Termination
 from tests.api_manifests import ended, manifest, running, terminated
@@ -29,7 +29,7 @@ def test_what_we_need_is_kept_and_the_rest_dropped() -> None:
         workload_kind="StatefulSet",
         workload="llm",
         labels={"app": "llm", "team": "nlp"},
-        containers=(ContainerRecord("server", "server-3", 3), ContainerRecord("pulling")),
+        containers=(ContainerRecord("server", "server-3"), ContainerRecord("pulling")),
     )
 
 
@@ -46,6 +46,26 @@ def test_what_we_need_is_kept_and_the_rest_dropped() -> None:
 def test_labels_on_the_list_are_kept(patterns: list[str], kept: set[str]) -> None:
     labels = {"team": "a", "example.com/cost-centre": "b", "example.com/owner": "c"}
     assert LabelFilter(patterns)(labels).keys() == kept
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "exempt"),
+    [
+        (None, None, ""),
+        ("", "all", ""),
+        ("underuse", None, "underuse"),
+        (None, "memory", "memory"),
+        ("memory", "all", "memory"),
+        (" underuse, memory,underuse", None, "memory,underuse"),
+        ("all,Memory,sleep,", None, "all"),
+    ],
+)
+def test_exemptions_are_the_known_words(
+    annotation: str | None, label: str | None, exempt: str
+) -> None:
+    pod = manifest(labels={} if label is None else {EXEMPT: label})
+    pod["metadata"]["annotations"] = None if annotation is None else {EXEMPT: annotation}
+    assert parse_pod(pod, LabelFilter()).exempt == exempt
 
 
 def test_a_pod_without_status_has_no_containers_yet() -> None:
@@ -91,7 +111,7 @@ def test_both_states_are_told_and_keep_their_keys_as_they_move() -> None:
     [one, two] = parse_terminations(manifest(statuses=[both]))
     assert (one.termination.restart_count, two.termination.restart_count) == (0, 1)
     [moved] = parse_terminations(manifest(statuses=[running(restarts=2, last=second)]))
-    assert moved == two
+    assert (moved.key, moved.termination) == (two.key, two.termination)
     assert one.key != two.key
 
 

@@ -116,6 +116,27 @@ def test_what_may_not_be_read_is_counted(proc: Proc, monkeypatch: pytest.MonkeyP
     assert proc.owners.health().failures == {"no_permission": 1, "unknown": 0}
 
 
+def test_what_may_not_be_read_is_bad_health_for_a_while(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proc.run(10, ONE)
+    now = 100.0
+    owners = ProcessOwners(proc.root, lambda: now)
+
+    def refuse(path: Path, *_: object) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", refuse)
+        owners.owners([10])
+    health = owners.health()
+    assert not health.up
+    assert "10/stat" in health.message
+    now += 60.0
+    assert owners.owners([10]) == {10: ONE}
+    assert (owners.health().up, owners.health().message) == (True, "")
+
+
 def test_this_machine_s_own_proc() -> None:
     owners = ProcessOwners()
     assert owners.owners([os.getpid()]).keys() == {os.getpid()}

@@ -1,5 +1,7 @@
 """Claims through DRA, by the devices that ResourceSlices tell of."""
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.attribution.resolve import resolve
@@ -16,7 +18,7 @@ def claim(pod: str, device: str = "gpu-0") -> DraClaim:
     )
 
 
-def published(uuid: str = "", **more: str) -> dict[tuple[str, str, str], DraDevice]:
+def published(uuid: str = "", **more: str | int) -> dict[tuple[str, str, str], DraDevice]:
     return {KEY: DraDevice(*KEY, uuid=uuid, **more)}  # type: ignore[arg-type]
 
 
@@ -46,6 +48,19 @@ def test_a_slice_made_on_claiming_is_the_only_one_of_its_profile() -> None:
         Claims(dra=(claim("train"),)), [single], dra_devices=devices
     ).allocations
     assert allocation.slice == single.slices[0]
+
+
+def test_of_several_slices_made_on_claiming_the_place_tells() -> None:
+    slices = tuple(
+        replace(mig_slice(number, 16), placement_start=start) for number, start in ((7, 6), (8, 4))
+    )
+    cut = gpu(0, mig_enabled=True, slices=slices)
+    devices = published(parent_uuid=cut.uuid, profile="1g.10gb", placement_start=4)
+    (allocation,) = resolve(Claims(dra=(claim("train"),)), [cut], dra_devices=devices).allocations
+    assert allocation.slice == slices[1]
+    elsewhere = published(parent_uuid=cut.uuid, profile="1g.10gb", placement_start=0)
+    resolution = resolve(Claims(dra=(claim("train"),)), [cut], dra_devices=elsewhere)
+    assert resolution.unresolved == {"no_such_device": 1}
 
 
 def test_containers_that_share_a_claim_hold_equal_parts() -> None:

@@ -41,12 +41,15 @@ MISTAKES = {
         f"2: workload: expected one of {', '.join(WorkloadKind)}, got 'mining'"
     ),
     "pods:\n- pod: a\n  gpu: 0\n  workload:\n    kind: idle\n    sm: 1": (
-        "6: unknown key 'sm', known here: kind, memory, utilization, period, backoff"
+        "6: unknown key 'sm', known here: kind, memory, utilization, period, backoff, silent"
     ),
     "pods:\n- {pod: a, gpu: 0, workload: {kind: idle, memory: 1.5}}": (
         "2: memory: expected a ratio from 0 to 1, got '1.5'"
     ),
     "pods:\n- {pod: a, gpu: 0, workload: {kind: idle, backoff: 5s}}": "2: only a leak is restarted",
+    "pods:\n- {pod: a, gpu: 0, workload: {kind: host_leak, silent: true}}": (
+        "2: only a leak would have something to say"
+    ),
     "pods:\n- {pod: a, gpu: 0, workload: {kind: leak, period: 0}}": (
         "2: period: has to be more than 0"
     ),

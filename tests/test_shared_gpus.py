@@ -95,17 +95,22 @@ def test_memory_of_shared_slices(node: Node) -> None:
     first, second = MIG_GPU.leading_slices
     node.shared.hold([held(A, MIG_GPU), held(B, MIG_GPU)])
     parts = node.shared.memory_parts(MIG_GPU, fast((1, 5), instance=first.gpu_instance))
-    assert parts == {first.uuid: {A: 5 * GIB}}
+    assert parts == {first.uuid: {A: 5 * GIB, B: 0}}
     parts = node.shared.memory_parts(MIG_GPU, fast((2, 5), instance=second.gpu_instance))
-    assert parts == {second.uuid: {B: 5 * GIB}}
+    assert parts == {second.uuid: {A: 0, B: 5 * GIB}}
 
 
-@pytest.mark.parametrize("trouble", ["pids of our own", "a pod that is not known", "no source"])
+def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -> None:
+    del node.pods["ml", "b"]
+    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    assert node.shared.busy_shares(full((1, 0.3), (2, 0.1))) == pytest.approx({A: 0.75})
+    assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
+
+
+@pytest.mark.parametrize("trouble", ["pids of our own", "no source"])
 def test_nothing_is_split_when_owners_can_t_be_told(node: Node, trouble: str) -> None:
     node.shared = SharedGpus(None) if trouble == "no source" else node.shared
     node.owners.host = trouble != "pids of our own"
-    if trouble == "a pod that is not known":
-        del node.pods["ml", "b"]
     node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.5))) is None
     assert node.shared.memory_parts(gpu(0), fast((1, 5))) == {}

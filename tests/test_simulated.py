@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from exporter.gpus import GpuError
 from exporter.gpus.simulated import PROFILES, scenario_names
+from exporter.gpus.simulated.containers import OUT_OF_MEMORY, ContainerState, End, Run
 from exporter.model.devices import Gpu
 from exporter.model.readings import (
     FastReading,
@@ -327,21 +328,54 @@ def test_the_kubelet_can_be_down() -> None:
     assert world.at(510).backend.claims().held
 
 
-def test_containers_tell_how_they_ended(tmp_path: Path) -> None:
+def test_containers_tell_how_they_run_and_end(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s, backoff: 20s}},\n"
-        " {pod: b, gpu: 1, workload: {kind: leak, period: 40s}},\n"
-        " {pod: c, gpu: [2, 3], end: 50s, workload: training}]",
+        " {pod: b, gpu: 1, workload: {kind: leak, period: 40s, silent: true}},\n"
+        " {pod: c, gpu: [2, 3], end: 50s, workload: training},\n"
+        " {pod: d, gpu: 4, end: 55s, workload: {kind: host_leak, period: 40s, backoff: 20s}}]",
     )
     world = World(path)
-    fresh = {state.container.pod: state for state in world.at(10).backend.containers()}
-    assert [len(fresh[pod].pids) for pod in "abc"] == [1, 1, 2]
-    assert {state.last_end for state in fresh.values()} == {None}
+
+    def states(seconds: float) -> dict[str, ContainerState]:
+        containers = world.at(seconds).backend.containers()
+        return {state.container.pod: state for state in containers}
+
+    born = WALL + 5000
+    fresh = states(10)
+    assert [len(fresh[pod].pids) for pod in "abcd"] == [1, 1, 2, 1]
+    assert {state.run for state in fresh.values()} == {Run(0, born)}
+    assert {state.before for state in fresh.values()} == {None}
     listed = [p.pid for r in world.readers for p in r.read_fast().processes or ()]
     assert sorted(listed) == sorted(pid for state in fresh.values() for pid in state.pids)
-    later = {state.container.pod: state for state in world.at(70).backend.containers()}
-    assert [(later[p].restarts, len(later[p].pids)) for p in "abc"] == [(1, 1), (0, 0), (0, 0)]
-    assert [later[p].last_exit_code for p in "abc"] == [1, 1, 0]
-    assert [later[p].last_end for p in "abc"] == [WALL + 5000 + end for end in (40, 40, 50)]
-    assert "CUDA out of memory" in later["a"].last_message
+    waiting = states(45)
+    first = Run(0, born, End(born + 40, 1, "Error", OUT_OF_MEMORY))
+    assert (waiting["a"].run, waiting["a"].before, waiting["a"].pids) == (first, None, ())
+    assert waiting["d"].run.end == End(born + 40, 137, "OOMKilled")
+    assert [waiting[pod].restarts for pod in "abd"] == [True, False, True]
+    later = states(70)
+    assert (later["a"].run, later["a"].before) == (Run(1, born + 60), first)
+    assert later["b"].run.end == End(born + 40, 1, "Error")
+    assert later["c"].run.end == End(born + 50, 0, "Completed")
+    assert [len(later[pod].pids) for pod in "abc"] == [1, 0, 0]
+    assert "d" not in later  # deleted while it waited
+
+
+def test_a_pod_that_goes_as_a_run_would_begin_has_no_run_more(tmp_path: Path) -> None:
+    leak = "{kind: leak, period: 40s, backoff: 20s}"
+    path = write(
+        tmp_path,
+        f"pods: [{{pod: a, gpu: 0, end: 120s, workload: {leak}}},\n"
+        f" {{pod: b, gpu: 1, end: 130s, workload: {leak}}}]",
+    )
+    [b] = World(path).at(140).backend.containers()
+    assert (b.run.number, b.run.end) == (2, End(WALL + 5130, 0, "Completed"))
+
+
+def test_times_stay_the_same_whenever_one_looks(tmp_path: Path) -> None:
+    path = write(tmp_path, "pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s}}]")
+    world = World(path, speed=7)
+    [before] = world.at(10 / 7).backend.containers()
+    [after] = world.at(30 / 7).backend.containers()
+    assert before == after

@@ -47,6 +47,20 @@ def tracked(described: Gpu) -> GpuTracker:
     return GpuTracker(described, peak_window=60.0)
 
 
+def test_energy_of_compute_instances_goes_by_the_activity_of_their_gpu_instance() -> None:
+    shared = gpu(0, mig_enabled=True, sm_count=100, slices=(mig_slice(1, 40), mig_slice(1, 20, 1)))
+    tracker = tracked(shared)
+    reading = FullReading(shared, instance_activity={1: activity(0.5)})
+    tracker.slow(SlowReading(energy_joules=0.0), 0.0)
+    tracker.full(reading, 5.0)
+    steps = tracker.slow(SlowReading(energy_joules=1000.0), 5.0)
+    assert {step.device_uuid: step.joules for step in steps} == {
+        "MIG-1-0": pytest.approx(1000 * (0.5 * 0.4 + 0.7 * 0.4)),
+        "MIG-1-1": pytest.approx(1000 * (0.5 * 0.2 + 0.7 * 0.2)),
+        shared.uuid: pytest.approx(1000 * 0.7 * 0.4),
+    }
+
+
 def test_no_data_before_the_first_full_reading() -> None:
     tracker = tracked(gpu(0))
     tracker.fast(FastReading(), 1.0, 1.0)
@@ -63,7 +77,7 @@ def test_utilization_busy_and_peaks() -> None:
     assert device.busy_seconds == pytest.approx(2.0)
     assert device.utilization_ratio == pytest.approx(0.4)
     assert device.utilization_peak_ratio == 1.0
-    assert {s.device_uuid: s.seconds for s in steps} == {gpu(0).uuid: pytest.approx(2.0)}
+    assert {s.device_uuid: s.busy.seconds for s in steps} == {gpu(0).uuid: pytest.approx(2.0)}
 
 
 def test_memory_peak_outlives_the_reading_that_saw_it() -> None:
@@ -175,7 +189,7 @@ def test_mig_board_is_the_mean_of_its_slices_by_sms() -> None:
     assert found.device.utilization_ratio == pytest.approx(0.5)  # 40 SMs, and half of 20, of 100
     assert found.device.busy_seconds == pytest.approx(2.5)
     assert found.slices[2].busy_seconds == pytest.approx(2.5)
-    assert {s.device_uuid: s.seconds for s in steps} == {
+    assert {s.device_uuid: s.busy.seconds for s in steps} == {
         "MIG-1-0": pytest.approx(5.0),
         "MIG-2-0": pytest.approx(2.5),
         MIG_GPU.uuid: pytest.approx(2.5),

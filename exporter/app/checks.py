@@ -14,12 +14,11 @@ from typing import Final
 
 from exporter.config import Config
 from exporter.gpus import GpuError
+from exporter.kubernetes.access import ApiError, ApiFailure
 from exporter.model.claims import Claims
 from exporter.model.devices import Driver, Gpu
 from exporter.model.readings import FastReading, FullReading, Reason, SlowReading
 from exporter.processes.owners import ProcessOwners
-
-_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
 
 _RUNTIME_CLASS: Final = (
     "run the pod with runtimeClassName: nvidia, NVIDIA_VISIBLE_DEVICES=all and"
@@ -255,15 +254,51 @@ def pid_namespace(root: Path) -> Finding:
     )
 
 
-def api_token(root: Path) -> Finding:
-    if (root / _TOKEN).exists():
-        return Finding("API token", Level.OK, "mounted: pods can be watched, if it may")
+def pods_unwatched(config: Config, *, simulated: bool) -> Finding:
+    """Say why the API server is not asked."""
+    if simulated:
+        return Finding("pods", Level.INFO, "simulated as well")
+    without = "no workloads, no pod labels, no out-of-memory verdicts"
+    if config.pod_watch == "off":
+        return Finding("pods", Level.INFO, f"not watched, pod-watch is off: {without}")
+    if config.pod_watch == "on":
+        todo = "set NODE_NAME from the field spec.nodeName"
+        return Finding("pods", Level.FAIL, "pod-watch: on wants the node's name", todo)
     return Finding(
-        "API token",
+        "pods",
         Level.INFO,
-        "not mounted: no workloads, no pod labels, no out-of-memory verdicts",
-        "give the pod a service account that may list and watch pods",
+        f"not watched, for want of a service-account token or the node's name: {without}",
+        "give the pod a service account that may list and watch pods, and NODE_NAME",
     )
+
+
+def pods(answer: str | Exception | None) -> Finding:
+    """Whether the API server lets us follow this node's pods."""
+    if isinstance(answer, Exception):
+        return Finding("pods", Level.FAIL, _one_line(answer), _api_todo(answer, "pods"))
+    return Finding("pods", Level.OK, f"the API server lets us list and watch {answer}")
+
+
+def resource_slices(answer: str | Exception | None) -> Finding:
+    """Whether it lets us follow what DRA drivers publish; ``None``: it has no such API."""
+    if isinstance(answer, Exception):
+        todo = _api_todo(answer, "resourceslices of resource.k8s.io, if GPUs are claimed by DRA")
+        return Finding("DRA", Level.WARN, _one_line(answer), todo)
+    if answer:
+        return Finding("DRA", Level.OK, f"the API server lets us list and watch {answer}")
+    return Finding("DRA", Level.INFO, "the API server has no ResourceSlices: no GPU held by DRA")
+
+
+def _api_todo(error: Exception, resources: str) -> str:
+    match error.reason if isinstance(error, ApiError) else ApiFailure.TIMEOUT:
+        case ApiFailure.FORBIDDEN:
+            return f"let the service account's ClusterRole get, list and watch {resources}"
+        case ApiFailure.UNAUTHORIZED | ApiFailure.NOT_CONFIGURED:
+            return "give the pod a service account, and mount its token"
+        case ApiFailure.UNAVAILABLE | ApiFailure.TIMEOUT | ApiFailure.UNTRUSTED:
+            return "is the API server up? does a network policy keep the pod from it? see its log"
+        case _:
+            return ""
 
 
 def failed(name: str, error: Exception) -> Finding:

@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,14 @@ from typing import Final
 import click
 
 from exporter.app import checks
+from exporter.app.api_server import try_pods, try_resource_slices, watches_pods
 from exporter.app.backends import make_backend
 from exporter.app.checks import Finding, Level, Readings
 from exporter.app.exits import ExitCode
 from exporter.app.patience import within
 from exporter.config import Config
 from exporter.gpus import Backend, Reader
+from exporter.kubernetes.access import ApiAccess
 from exporter.model.claims import Claims
 
 _ACTIVITY_SECONDS: Final = 0.5
@@ -44,6 +46,7 @@ def examine(
     environment: Mapping[str, str],
     root: Path = Path("/"),
     patience: float = 10.0,
+    access: Callable[[], ApiAccess] = ApiAccess,
 ) -> Iterator[Finding]:
     """Check everything. ``root`` holds ``proc``, ``dev`` and ``var``; ``patience`` is in seconds.
 
@@ -60,7 +63,7 @@ def examine(
     yield checks.kubelet_socket(config, simulated=simulated) or _kubelet(config, patience)
     yield checks.node_name(config)
     yield checks.pid_namespace(root)
-    yield checks.api_token(root)
+    yield from _pods(config, environment, root, patience, access, simulated=simulated)
 
 
 def report(findings: Sequence[Finding]) -> str:
@@ -113,6 +116,35 @@ def _read(reader: Reader) -> Readings:
 def _kubelet(config: Config, patience: float) -> Finding:
     (answer,) = within(patience, [lambda: asyncio.run(_claims(config))])
     return checks.kubelet_claims(answer, config.resources)
+
+
+def _pods(
+    config: Config,
+    environment: Mapping[str, str],
+    root: Path,
+    patience: float,
+    access: Callable[[], ApiAccess],
+    *,
+    simulated: bool,
+) -> Iterator[Finding]:
+    if simulated or not config.node or not watches_pods(config, environment, root):
+        yield checks.pods_unwatched(config, simulated=simulated)
+        return
+
+    async def ask(question: Callable[[ApiAccess, str], Awaitable[str | None]]) -> str | None:
+        connection = access()
+        try:
+            return await question(connection, config.node)
+        finally:
+            await connection.close()
+
+    pods, slices = within(
+        patience,
+        [lambda: asyncio.run(ask(try_pods)), lambda: asyncio.run(ask(try_resource_slices))],
+    )
+    yield checks.pods(pods)
+    if not isinstance(pods, Exception):
+        yield checks.resource_slices(slices)
 
 
 async def _claims(config: Config) -> Claims:

@@ -13,7 +13,10 @@ from exporter.app.parts import Parts, running
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.sampling.sampler import Ticks
+from exporter.web.files import UnusableFileError
 from exporter.web.server import Handlers, listen, make_app, serving
+from exporter.web.tls import tls
+from exporter.web.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,13 @@ async def _serve(config: Config) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
+        secure = (
+            tls(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+        )
+        users = Users(config.basic_auth_users) if config.basic_auth_users else None
+    except UnusableFileError as error:
+        raise ConfigError(str(error)) from error
+    try:
         socket = listen(config.listen.host, config.listen.port)
     except OSError as error:
         # Python appends what it attempted; the address is ours to name.
@@ -66,7 +76,7 @@ async def _serve(config: Config) -> int:
                 snapshot=lambda: parts.sampler.snapshot,
                 dead=parts.sampler.dead,
             )
-            async with serving(make_app(handlers), socket) as url:
+            async with serving(make_app(handlers, users), socket, secure) as url:
                 log.info("kube-gpu-exporter %s serves %s/metrics", __version__, url)
                 code = await _until(stop, parts)
     log.info("stopped")

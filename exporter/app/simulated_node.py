@@ -2,16 +2,12 @@
 
 import asyncio
 import math
-import re
-import uuid
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from exporter.app.simulated_pods import PodName, by_pod, manifest
 from exporter.gpus.simulated.backend import SimulatedBackend
-from exporter.gpus.simulated.containers import ContainerState
 from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.kubernetes.simulated import SimulatedApiServer
 from exporter.model.claims import Container
@@ -31,6 +27,9 @@ class SimulatedProcesses:
         self._backend = backend
         self._running: Mapping[int, Container] = {}
         self._looked = -math.inf
+
+    def known(self, holders: Collection[Container]) -> Collection[Container]:
+        return holders
 
     def containers(
         self, pids: Iterable[int], holders: Collection[Container]
@@ -63,62 +62,17 @@ async def serve_kubelet(backend: SimulatedBackend, socket: Path) -> NoReturn:
 
 async def serve_pods(backend: SimulatedBackend, server: SimulatedApiServer, node: str) -> NoReturn:
     """Keep the API server's pods what the scenario has them be."""
-    shown: dict[Container, tuple[int, ContainerState | None]] = {}
+    shown: dict[PodName, tuple[int, object]] = {}
     while True:
-        # Each run of the scenario has pods of its own, of the same names.
-        run, _ = backend.node.cycle(backend.scenario_seconds)
-        states = {state.container: state for state in backend.containers()}
-        current = {claim.container: states.get(claim.container) for claim in backend.claims().held}
-        for container, state in current.items():
-            # Which processes a container has, the API server does not know.
-            known = run, replace(state, pids=()) if state else None
-            if shown.get(container) != known:
-                shown[container] = known
-                server.put("pods", _pod(container, state, node, run))
-        for container in shown.keys() - current.keys():
-            del shown[container]
-            server.delete("pods", container.pod, container.namespace)
+        # Each cycle of the scenario has pods of its own, of the same names.
+        cycle, _ = backend.node.cycle(backend.scenario_seconds)
+        current = by_pod(backend.containers())
+        for name, (before, _) in list(shown.items()):
+            if name not in current or before != cycle:
+                del shown[name]
+                server.delete("pods", name[1], name[0])
+        for name, states in current.items():
+            if shown.get(name) != (cycle, states):
+                shown[name] = cycle, states
+                server.put("pods", manifest(states, node, cycle))
         await asyncio.sleep(_PODS_SECONDS)
-
-
-def _pod(container: Container, state: ContainerState | None, node: str, run: int) -> dict[str, Any]:
-    """Return a pod as the API server has it. ``name-0`` is the first of a StatefulSet ``name``."""
-    uid = str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{container.namespace}/{container.pod}/{run}"))
-    metadata: dict[str, Any] = {
-        "name": container.pod,
-        "namespace": container.namespace,
-        "uid": uid,
-        "labels": {"team": container.namespace, "app.kubernetes.io/name": container.pod},
-    }
-    if numbered := re.fullmatch(r"(.+)-\d+", container.pod):
-        owner = {"kind": "StatefulSet", "name": numbered[1], "uid": uid, "controller": True}
-        metadata["ownerReferences"] = [{"apiVersion": "apps/v1", **owner}]
-        metadata["labels"]["app.kubernetes.io/name"] = numbered[1]
-    restarts = state.restarts if state else 0
-    status: dict[str, Any] = {
-        "name": container.name,
-        "restartCount": restarts,
-        "containerID": f"containerd://{uid.replace('-', '')}{restarts:032x}",
-        "state": {"running": {}},
-    }
-    if state and state.last_end is not None:
-        status["lastState"] = {
-            "terminated": {
-                "exitCode": state.last_exit_code,
-                "reason": "Error",
-                "message": state.last_message,
-                "finishedAt": _time(state.last_end),
-                "containerID": f"containerd://{uid.replace('-', '')}{restarts - 1:032x}",
-            }
-        }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": {"nodeName": node, "containers": [{"name": container.name}]},
-        "status": {"phase": "Running", "containerStatuses": [status]},
-    }
-
-
-def _time(timestamp: float) -> str:
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from exporter.app.api_server import watches_pods
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.gpus import Backend
@@ -23,7 +24,6 @@ from exporter.processes.owners import ProcessOwners
 from exporter.sampling.shared import PodProcesses, ProcessContainers
 
 _BEFORE_SECONDS = 60.0
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class Sources:
@@ -61,12 +61,7 @@ class Sources:
 
     def _open_real(self) -> None:
         config, socket = self._config, self._config.kubelet_socket
-        watches = config.pod_watch == "on" or (
-            config.pod_watch == "auto"
-            and bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
-            and _TOKEN.exists()
-            and bool(config.node)
-        )
+        watches = watches_pods(config, os.environ)
         if watches and not config.node:
             raise ConfigError("pod-watch: on wants the node's name, from --node or NODE_NAME")
         if config.kubelet == "on" or (config.kubelet == "auto" and socket.parent.is_dir()):

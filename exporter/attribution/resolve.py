@@ -141,7 +141,12 @@ class _Directory:
         parent = self.find(DeviceId(uuid=published.parent_uuid)) if published.parent_uuid else None
         if parent is None:
             return []
-        made = [part for part in parent.gpu.slices if part.profile == published.profile]
+        made = [
+            part
+            for part in parent.gpu.slices
+            if part.profile == published.profile
+            and (part.placement_start in {None, published.placement_start})
+        ]
         return [_Device(parent.gpu, part) for part in made]
 
 

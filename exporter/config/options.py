@@ -19,7 +19,15 @@ from exporter.config.values import (
 ENVIRONMENT_PREFIX: Final = "GPU_EXPORTER_"
 
 Section = Literal[
-    "General", "GPUs", "Simulated node", "Sampling", "Kubelet", "Pods", "Containers", "Logs"
+    "General",
+    "Access",
+    "GPUs",
+    "Simulated node",
+    "Sampling",
+    "Kubelet",
+    "Pods",
+    "Containers",
+    "Logs",
 ]
 
 BackendChoice = Literal["nvml", "simulated", "auto"]
@@ -87,6 +95,10 @@ def _duration(
     return _option(default, section, Duration(minimum, maximum), help_, unit="seconds")
 
 
+def _file(section: Section, help_: str) -> Path | None:
+    return _option(None, section, click.Path(readable=False, path_type=Path), help_)
+
+
 def _choice(choices: Any) -> click.Choice[str]:
     return click.Choice(get_args(choices), case_sensitive=False)
 
@@ -119,6 +131,19 @@ class Config:
         click.STRING,
         "Name of the node, the label node of every series. Without a name there is no such label.",
         also_from=("NODE_NAME",),
+    )
+
+    tls_cert: Path | None = _file(
+        "Access",
+        "Certificate to serve HTTPS with, in PEM, its intermediates after it. Looked at for each "
+        "new connection, so that it can be replaced at any time.",
+    )
+    tls_key: Path | None = _file("Access", "Private key of tls-cert, in PEM, not encrypted.")
+    basic_auth_users: Path | None = _file(
+        "Access",
+        "File of those who may ask, by lines of name:hash with a bcrypt hash (htpasswd -nB name). "
+        "May be replaced at any time. /healthz and /readyz stay open, for probes. Without TLS, "
+        "passwords can be read on the way.",
     )
 
     backend: BackendChoice = _option(
@@ -284,3 +309,6 @@ ORDERED: Final = (
     ("full_interval", "peak_window"),
 )
 """Pairs of options of which the first must not be longer than the second."""
+
+TOGETHER: Final = ("tls_cert", "tls_key")
+"""Options of which none goes without the others."""

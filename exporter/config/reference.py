@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 from itertools import groupby
 
-from exporter.config.options import OPTIONS, ORDERED, Option
+from exporter.config.options import OPTIONS, ORDERED, TOGETHER, Option
 from exporter.config.values import Duration
 
 _INTRODUCTION = """\
@@ -60,7 +60,9 @@ def render() -> str:
             f"- `{OPTIONS[shorter].key}` must not be longer than `{OPTIONS[longer].key}`."
             for shorter, longer in ORDERED
         )
-        + "\n- Options of the simulated node only go with `--backend simulated`.\n"
+        + "\n- "
+        + " and ".join(f"`{OPTIONS[name].key}`" for name in TOGETHER)
+        + " go together.\n- Options of the simulated node only go with `--backend simulated`.\n"
     )
     parts.append(f"## Example file\n\nEvery key, at its default:\n\n```yaml\n{example()}```\n")
     return "\n".join(parts)

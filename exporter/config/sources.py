@@ -10,13 +10,22 @@ so the file's scalars are taken as written: ``on`` is no boolean, and ``010`` is
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
 
-from exporter.config.options import ENVIRONMENT_PREFIX, OPTIONS, ORDERED, Config, Option
+from exporter.config.options import (
+    ENVIRONMENT_PREFIX,
+    OPTIONS,
+    ORDERED,
+    TOGETHER,
+    Config,
+    Option,
+)
+from exporter.metrics.family import label_name
 
 if TYPE_CHECKING:
     import yaml
@@ -50,6 +59,10 @@ def resolve(context: click.Context) -> Config:
     config = Config(**{name: context.params[name] for name in OPTIONS})
     for shorter, longer in ORDERED:
         _check_order(context, config, shorter, longer)
+    _check_labels(context, config.pod_labels)
+    for name, other in permutations(TOGETHER, 2):
+        if _given(context, name) and not _given(context, other):
+            raise ConfigError(f"{_place(context, name)}: needs {OPTIONS[other].key} too")
     if config.backend == "nvml":
         for name, option in OPTIONS.items():
             if option.section == "Simulated node" and _given(context, name):
@@ -197,6 +210,19 @@ def _check_order(context: click.Context, config: Config, shorter: str, longer: s
         f"{_place(context, blamed)}: {value} is {relation} than"
         f" {OPTIONS[other].key}, {against} ({origin})"
     )
+
+
+def _check_labels(context: click.Context, keys: Iterable[str]) -> None:
+    """Refuse keys that would be the same label, of which Prometheus takes but one."""
+    names: dict[str, str] = {}
+    for key in keys:
+        name = label_name(key)
+        if name in names:
+            raise ConfigError(
+                f"{_place(context, 'pod_labels')}: {names[name]!r} and {key!r} would be the same"
+                f" label, {name}"
+            )
+        names[name] = key
 
 
 def _given(context: click.Context, name: str) -> bool:

@@ -15,6 +15,10 @@ from exporter.model.pods import ContainerRecord, PodRecord, Termination
 
 _Json = Mapping[str, Any]
 
+EXEMPT: Final = "kube-gpu-exporter/exempt"
+"""Annotation, or label, by which a pod is left out of alerts."""
+_EXEMPTIONS: Final = {"underuse", "memory", "all"}
+
 # What a container knows of its end better than its pod does.
 _OWN_REASONS: Final = {"OOMKilled", "Completed"}
 
@@ -31,10 +35,38 @@ class LabelFilter:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run of a container ended: the termination, and what tells this run from all others."""
+    """A run of a container ended, as its pod's status tells it."""
 
-    key: tuple[str, str]
-    termination: Termination
+    pod: Pod
+    name: str
+    terminated: _Json
+    finished_at: float
+    restarts: int
+    pod_reason: str | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells this run from all others."""
+        # A run's own id, where the runtime gave one: restarts are miscounted after a reboot.
+        return self.name, self.terminated.get("containerID") or self.terminated["finishedAt"]
+
+    @property
+    def termination(self) -> Termination:
+        """What we keep of it. Reading the message takes long, so not of what is known already."""
+        metadata, terminated = self.pod["metadata"], self.terminated
+        reason = terminated.get("reason") or ""
+        if self.pod_reason and reason not in _OWN_REASONS:
+            reason = self.pod_reason
+        return Termination(
+            container=Container(metadata["namespace"], metadata["name"], self.name),
+            pod_uid=metadata["uid"],
+            restart_count=self.restarts,
+            exit_code=terminated["exitCode"],
+            reason=sys.intern(reason),
+            message_class=classify(terminated.get("message")),
+            started_at=_unix(terminated.get("startedAt")),
+            finished_at=self.finished_at,
+        )
 
 
 def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
@@ -48,11 +80,11 @@ def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
         workload_kind=sys.intern(kind),
         workload=name,
         labels=labels(metadata.get("labels") or {}),
+        exempt=_exempt(metadata),
         containers=tuple(
             ContainerRecord(
                 name=sys.intern(status["name"]),
                 container_id=_without_scheme(status.get("containerID")),
-                restart_count=status.get("restartCount", 0),
             )
             for status in _statuses(pod)
         ),
@@ -79,30 +111,19 @@ def parse_terminations(pod: Pod) -> Iterator[Ended]:
             yield from _ended(pod, container["name"], now, restarts=restarts, pod_reason=pod_reason)
 
 
+def _exempt(metadata: _Json) -> str:
+    """Return the known words, sorted. Others are left out: what counts can be seen as a label."""
+    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
+    words = annotations.get(EXEMPT, labels.get(EXEMPT, "")).split(",")
+    return ",".join(sorted(_EXEMPTIONS & {sys.intern(word.strip()) for word in words}))
+
+
 def _ended(
     pod: Pod, name: str, terminated: _Json, *, restarts: int, pod_reason: str | None = None
 ) -> Iterator[Ended]:
     finished_at = _unix(terminated.get("finishedAt"))
-    if finished_at is None:
-        return
-    metadata = pod["metadata"]
-    reason = terminated.get("reason") or ""
-    if pod_reason and reason not in _OWN_REASONS:
-        reason = pod_reason
-    yield Ended(
-        # A run's own id, where the runtime gave one: restarts are miscounted after a reboot.
-        key=(name, terminated.get("containerID") or terminated["finishedAt"]),
-        termination=Termination(
-            container=Container(metadata["namespace"], metadata["name"], name),
-            pod_uid=metadata["uid"],
-            restart_count=restarts,
-            exit_code=terminated["exitCode"],
-            reason=sys.intern(reason),
-            message_class=classify(terminated.get("message")),
-            started_at=_unix(terminated.get("startedAt")),
-            finished_at=finished_at,
-        ),
-    )
+    if finished_at is not None:
+        yield Ended(pod, name, terminated, finished_at, restarts, pod_reason)
 
 
 def _statuses(pod: Pod) -> Iterator[_Json]:

@@ -27,11 +27,15 @@ _REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NO
 _LIST_AGAIN: Final = {ApiFailure.EXPIRED, ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
 
 
-class Sink(Protocol):
-    """Where objects go to. Each call may raise what a malformed object raises."""
+# What reading an object raises that is not as the API has it.
+_MALFORMED: Final = (KeyError, TypeError, AttributeError, ValueError)
 
-    def put(self, found: Mapping[str, Any]) -> str:
-        """Take an object in its present state; return its uid."""
+
+class Sink(Protocol):
+    """Where objects go to."""
+
+    def put(self, found: Mapping[str, Any]) -> None:
+        """Take an object in its present state. May raise what a malformed one raises."""
 
     def drop(self, uid: str) -> None:
         """Forget an object that is no more."""
@@ -130,13 +134,15 @@ class Reflector:
         query = {"fieldSelector": self._selector, "limit": _PAGE}
         if self._version:
             query["resourceVersion"] = self._version
-        seen: set[str] = set()
+        seen: set[str | None] = set()
         while True:
             page: dict[str, Any] = {}
             async with self._asking(query, self._timing.request) as content:
                 for name, value in members((await content.read()).decode()):
                     if name == "items":
-                        seen.add(self._sink.put(value))
+                        seen.add(self._put(value))
+                        # Half a millisecond and more each, of which there may be hundreds.
+                        await asyncio.sleep(0)
                     else:
                         page[name] = value
                 metadata = page["metadata"]
@@ -185,19 +191,33 @@ class Reflector:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         found = event["object"]
+        if event["type"] == "ERROR":
+            raise refusal(f"the watch of {self._path}", found["code"], str(found["message"]))
+        version = found["metadata"]["resourceVersion"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._sink.put(found)
+                self._put(found)
             case "DELETED":
                 # The last state that it had, which may tell how it ended.
-                self._sink.drop(self._sink.put(found))
+                uid = self._put(found)
+                if uid is not None and uid in self._sink.known():
+                    self._sink.drop(uid)
             case "BOOKMARK":
                 pass
-            case "ERROR":
-                raise refusal(f"the watch of {self._path}", found["code"], str(found["message"]))
             case other:
                 raise ValueError(f"an event of type {other!r}")
-        self._version = found["metadata"]["resourceVersion"]
+        self._version = version
+
+    def _put(self, found: Mapping[str, Any]) -> str | None:
+        """Take an object, and return its uid. One that can't be read costs no others."""
+        uid = name = None
+        try:
+            uid, name = found["metadata"]["uid"], found["metadata"]["name"]
+            self._sink.put(found)
+        except _MALFORMED as error:
+            self._failures[ApiFailure.MALFORMED] += 1
+            _LOG.warning("%s: %s can't be read (%r)", self._path, name, error)
+        return uid
 
     @asynccontextmanager
     async def _asking(self, query: Mapping[str, str], timeout_seconds: float) -> AsyncIterator[Any]:
@@ -207,7 +227,7 @@ class Reflector:
         ) as content:
             try:
                 yield content
-            except (KeyError, TypeError, AttributeError) as error:
+            except _MALFORMED as error:
                 raise ValueError(repr(error)) from error
 
     def _failed(self, error: ApiError) -> float:

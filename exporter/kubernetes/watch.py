@@ -146,7 +146,7 @@ class _Pods:
     def known(self) -> Collection[str]:
         return self._here.keys()
 
-    def put(self, found: Mapping[str, Any]) -> str:
+    def put(self, found: Mapping[str, Any]) -> None:
         record = parse_pod(found, self._labels)
         uid = record.uid
         self._gone.pop(uid, None)
@@ -156,9 +156,8 @@ class _Pods:
             told = self._told.setdefault(uid, deque(maxlen=_TOLD_LIMIT))
             if end.key not in told:
                 told.append(end.key)
-                if end.termination.finished_at >= self._since:
+                if end.finished_at >= self._since:
                     self._untaken.append(end.termination)
-        return uid
 
     def drop(self, uid: str) -> None:
         record = self._here.pop(uid)
@@ -188,11 +187,10 @@ class _Slices:
     def known(self) -> Collection[str]:
         return self._slices.keys()
 
-    def put(self, found: Mapping[str, Any]) -> str:
+    def put(self, found: Mapping[str, Any]) -> None:
         uid: str = found["metadata"]["uid"]
         self._slices[uid] = parse_slice(found)
         self._join()
-        return uid
 
     def drop(self, uid: str) -> None:
         del self._slices[uid]

@@ -45,6 +45,7 @@ def _info(snapshot: Snapshot) -> Iterator[Point]:
                 pod.workload if pod else "",
                 allocation.claim_namespace,
                 allocation.claim_name,
+                pod.exempt if pod else "",
                 *(pod.labels.get(key, "") if pod else "" for key in snapshot.pod_labels),
             )
             yield labels, 1
@@ -89,7 +90,8 @@ CONTAINERS = (
         "gpu_allocation_info",
         "A container holds a device: a whole GPU, a MIG slice, or a share of either; the value"
         " is 1. sharing: exclusive, mig, time_sliced, mps, dra. With the pod watch on, it names"
-        " what brought the pod about, and has a label_… for each pod label that is allowed.",
+        " what brought the pod about, and has a label_… for each pod label that is allowed. exempt:"
+        " underuse, memory, all, of which alerts the pod's kube-gpu-exporter/exempt wants none.",
         (
             *_CONTAINER,
             "resource",
@@ -100,6 +102,7 @@ CONTAINERS = (
             "workload",
             "claim_namespace",
             "claim_name",
+            "exempt",
         ),
         _info,
         pod_labels=True,
@@ -123,6 +126,13 @@ CONTAINERS = (
         lambda c: c.utilization_ratio,
     ),
     _family(
+        "gpu_container_utilization_peak_ratio",
+        "Highest utilization of the container's device since the container was last started, of the"
+        " driver's samples (some 5 a second), under MIG of the means over a full tick; of a shared"
+        " GPU, of those of its part. Without the pod watch, since it got the device.",
+        lambda c: c.utilization_peak_ratio,
+    ),
+    _family(
         "gpu_container_idle_seconds",
         "Time since the container's device was last busy (1 % or more over a full tick), or since"
         " the container got it, as far as the exporter has seen.",
@@ -142,7 +152,8 @@ CONTAINERS = (
     ),
     _family(
         "gpu_container_memory_peak_bytes",
-        "Highest device memory use since the container got the device, as the fast tick saw it.",
+        "Highest device memory use since the container was last started, as the fast tick saw it;"
+        " without the pod watch, since it got the device.",
         lambda c: c.memory_peak_bytes,
     ),
     _family(
@@ -182,17 +193,20 @@ UNATTRIBUTED = (
     _unattributed(
         "gpu_unattributed_busy_seconds_total",
         "Busy time of a device that is booked on no container: of processes outside Kubernetes, of"
-        " times when nobody held it, or of which nobody can tell whose it was.",
+        " times when nobody held it, of claims that can't be resolved (gpu_unresolved_claims), or"
+        " of which nobody can tell whose it was.",
         lambda rest: rest.busy_seconds,
     ),
     _unattributed(
         "gpu_unattributed_energy_joules_total",
-        "Energy of a device that is booked on no container.",
+        "Energy of a device that is booked on no container, as its busy time is; also of what was"
+        " idle while nobody held it.",
         lambda rest: rest.energy_joules,
     ),
     _unattributed(
         "gpu_unattributed_memory_bytes",
-        "Device memory that no container's process holds; the driver's own contexts included.",
+        "Device memory that no container's process holds; the driver's own contexts included, and"
+        " what containers hold whose claims can't be resolved (gpu_unresolved_claims).",
         lambda rest: rest.memory_bytes,
     ),
 )

@@ -1,7 +1,6 @@
 """A snapshot as Prometheus reads it. prometheus_client writes the formats."""
 
 import gzip
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -10,7 +9,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from exporter.metrics.family import Family, Point
+from exporter.metrics.family import Family, Point, label_name
 from exporter.metrics.lines import Lines
 from exporter.metrics.table import TABLE
 from exporter.model.snapshot import Snapshot
@@ -54,11 +53,6 @@ class SnapshotCollector(Collector):
             labels = dict(zip(names, values, strict=True))
             metric.add_sample(family.name, self._node | labels, float(number))
         return metric
-
-
-def label_name(key: str) -> str:
-    """Return the label for a pod label's key, as kube-state-metrics names it."""
-    return "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
 
 
 class Exposition:

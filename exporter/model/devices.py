@@ -30,6 +30,8 @@ class Slice:
     profile: str
     """As the driver writes it in the device's name: ``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``."""
     sm_count: int | None = None
+    placement_start: int | None = None
+    """The first of the GPU's memory slices that the GPU instance takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,7 @@ class ContainerRecord:
 
     name: str
     container_id: str | None = None
-    """The runtime's id without its scheme; ``None`` until there is one."""
-    restart_count: int = 0
+    """The present run's, by the runtime, without its scheme; ``None`` until there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ class PodRecord:
     workload: str
     labels: Mapping[str, str] = field(default_factory=dict)
     """Those that the configuration allows, by their own keys."""
+    exempt: str = ""
+    """Of which alerts its owner wants none: ``underuse``, ``memory``, ``all``, by commas."""
     containers: tuple[ContainerRecord, ...] = ()
 
 

@@ -72,6 +72,17 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """What the driver's accounting kept of a process that has ended; ``pid`` was the host's."""
+
+    pid: int
+    started_at: float
+    """Unix seconds."""
+    memory_peak_bytes: int
+    """The most that it ever held of the GPU."""
+
+
+@dataclass(frozen=True, slots=True)
 class FastReading:
     """Memory and who holds it: cheap enough for every second."""
 
@@ -79,6 +90,8 @@ class FastReading:
     instance_memory: Mapping[int, Memory] = field(default_factory=dict)
     """By GPU instance."""
     processes: tuple[Process, ...] | None = None
+    ended: tuple[EndedProcess, ...] = ()
+    """Those that have ended since the last fast reading, where the driver's accounting is on."""
     failures: tuple[FieldFailure, ...] = ()
 
 

@@ -90,6 +90,7 @@ class ContainerSample:
     memory_used_bytes: int | None = None
     memory_limit_bytes: int | None = None
     memory_peak_bytes: int | None = None
+    utilization_peak_ratio: float | None = None
     pod: PodRecord | None = None
     """``None``: the pod watch is off, or has not seen the pod."""
     oom: OomTotals | None = None

@@ -1,7 +1,9 @@
 """Finds the containers of processes by what the kernel says of them."""
 
+import math
+import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,7 @@ _HOST_PID_NAMESPACE: Final = "pid:[4026531836]"
 _MOST_PER_CALL: Final = 512
 """Some 20 µs each, on the loop's thread; a GPU takes 48 clients of MPS."""
 _MOST_KEPT: Final = 4096
+_LATELY_SECONDS: Final = 30.0
 
 
 class ProcessOwners:
@@ -25,8 +28,13 @@ class ProcessOwners:
     the driver goes on to tell what it did.
     """
 
-    def __init__(self, root: Path = Path("/proc")) -> None:
+    def __init__(
+        self, root: Path = Path("/proc"), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._root = root
+        self._clock = clock
+        self._refused_at = -math.inf
+        self._refused = ""
         self._known: OrderedDict[int, tuple[str, CgroupRef | None]] = OrderedDict()
         self._failures = {"no_permission": 0, "unknown": 0}
 
@@ -52,9 +60,15 @@ class ProcessOwners:
         }
 
     def health(self) -> SourceHealth:
-        up = self.sees_host()
-        message = "" if up else "pids are not the host's: the pod needs hostPID: true"
-        return SourceHealth("processes", up=up, message=message, failures=dict(self._failures))
+        """Return whether pids are the host's, and could all be looked up of late."""
+        message = ""
+        if not self.sees_host():
+            message = "pids are not the host's: the pod needs hostPID: true"
+        elif self._clock() - self._refused_at < _LATELY_SECONDS:
+            message = f"{self._refused}: shared GPUs can't be split; run as root"
+        return SourceHealth(
+            "processes", up=not message, message=message, failures=dict(self._failures)
+        )
 
     def _look(self, pid: int) -> bool:
         """Learn the owner of a process; return whether it could be seen, or seen to be gone."""
@@ -66,11 +80,10 @@ class ProcessOwners:
                 self._known[pid] = (started, parse(text))
         except (FileNotFoundError, ProcessLookupError):
             pass
-        except PermissionError:
-            self._failures["no_permission"] += 1
-            return False
-        except (OSError, IndexError):
-            self._failures["unknown"] += 1
+        except (OSError, IndexError) as error:
+            refused = isinstance(error, PermissionError)
+            self._failures["no_permission" if refused else "unknown"] += 1
+            self._refused_at, self._refused = self._clock(), str(error)
             return False
         if pid in self._known:
             self._known.move_to_end(pid)

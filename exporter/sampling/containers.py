@@ -70,7 +70,7 @@ class Containers:
         self._ledger = Ledger(ended_grace)
         self._shared = SharedGpus(processes)
         self._history = MemoryHistory()
-        self._judge = OomJudge(self._history, started)
+        self._judge = OomJudge(self._history, started, ended_grace)
         self._claims: Claims | None = None
         self._resolution = Resolution()
         self._resolved: object = None
@@ -101,7 +101,10 @@ class Containers:
             held = parts.get(device_uuid)
             self._ledger.memory(device_uuid, memory, held)
             if memory is not None and timestamp is not None and self._pod_source:
-                self._history.add(device_uuid, memory, held or {}, timestamp)
+                holding = {who: part for who, part in (held or {}).items() if part}
+                self._history.add(device_uuid, memory, holding, timestamp)
+        if timestamp is not None:
+            self._take_ended(tracker, timestamp)
 
     def away(self, gpu_uuid: str) -> None:
         self._ledger.away(gpu_uuid)
@@ -113,8 +116,9 @@ class Containers:
 
     def refresh(self, trackers: Iterable[GpuTracker], now: float, timestamp: float) -> bool:
         """Join everything again if a part of it has changed; return whether anything has."""
-        changed = self._resolve(list(trackers), now)
-        return self._hear_of_ends(timestamp) or changed
+        changed = self._resolve(list(trackers), now, timestamp)
+        self._hear_of_runs(now)
+        return self._hear_of_ends(now, timestamp) or changed
 
     def samples(self, now: float) -> tuple[ContainerSample, ...]:
         """Return every container that has a device, or had until a grace ago."""
@@ -122,8 +126,6 @@ class Containers:
         if self._pod_source is None:
             return samples
         pods = self._pod_source.pods()
-        if self._claims is not None:  # else nobody can tell, and counters would start again
-            self._judge.live(sample.allocation for sample in samples)
         return tuple(
             replace(
                 sample,
@@ -138,8 +140,12 @@ class Containers:
     def unattributed(self) -> Mapping[str, Unattributed]:
         return self._ledger.unattributed()
 
-    def host_oom_kills(self) -> Mapping[Container, int]:
-        return dict(self._judge.host_kills) if self._hears_of_ends else {}
+    def host_oom_kills(self, samples: Iterable[ContainerSample]) -> Mapping[Container, int]:
+        """Return how often host memory ran out for those containers that are told of."""
+        if not self._hears_of_ends:
+            return {}
+        kills, told = self._judge.host_kills, {sample.allocation.container for sample in samples}
+        return {container: count for container, count in kills.items() if container in told}
 
     @property
     def _hears_of_ends(self) -> bool:
@@ -175,7 +181,7 @@ class Containers:
     def unresolved(self) -> Mapping[str, int]:
         return self._resolution.unresolved
 
-    def _resolve(self, trackers: list[GpuTracker], now: float) -> bool:
+    def _resolve(self, trackers: list[GpuTracker], now: float, timestamp: float) -> bool:
         claims = self._claim_source.claims(now) if self._claim_source else None
         gpus = tuple(tracker.gpu for tracker in trackers)
         mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
@@ -186,21 +192,49 @@ class Containers:
         self._claims = claims
         self._resolution = resolve(claims, gpus, mps, dra) if claims else Resolution()
         self._ledger.hold(self._resolution.allocations if claims is not None else None, now)
+        self._ledger.keep({uuid for tracker in trackers for uuid in tracker.devices})
         self._shared.hold(self._resolution.allocations)
+        if claims is not None and self._pod_source:  # else nobody can tell
+            self._judge.hold(self._resolution.allocations, self._pod_source.pods(), timestamp)
         for tracker in trackers:
             self.memory(tracker)
         return True
 
-    def _hear_of_ends(self, timestamp: float) -> bool:
+    def _take_ended(self, tracker: GpuTracker, timestamp: float) -> None:
+        """Have the judge know what the driver kept of processes that have just ended."""
+        uuid, ended = tracker.gpu.uuid, tracker.last_fast.ended
+        if not ended:
+            return
+        holders = [a for a in self._resolution.allocations if a.device_uuid == uuid]
+        owners = self._shared.owners(uuid, (process.pid for process in ended))
+        for process in ended:
+            sole = holders[0].container if len(holders) == 1 and holders[0].sole else None
+            if container := sole or owners.get(process.pid):
+                self._judge.accounted(container, uuid, process, timestamp)
+
+    def _hear_of_runs(self, now: float) -> None:
+        pods = self._pod_source.pods() if self._pod_source else {}
+        runs = {}
+        for allocation in self._resolution.allocations:
+            container = allocation.container
+            pod = pods.get((container.namespace, container.pod))
+            for record in pod.containers if pod else ():
+                if record.name == container.name and record.container_id:
+                    runs[container] = record.container_id
+        self._ledger.runs(runs, now)
+
+    def _hear_of_ends(self, now: float, timestamp: float) -> bool:
         if self._pod_source is None:
             return False
         for termination in self._pod_source.take_terminations():
             self._judge.terminated(termination)
-        kills = dict(self._judge.host_kills)
-        verdicts = self._judge.step(timestamp)
-        for verdict in verdicts:
-            self._tell(verdict)
-        return bool(verdicts) or kills != self._judge.host_kills
+        judgements = self._judge.step(timestamp)
+        for held, verdict in judgements:
+            for allocation in held:
+                self._ledger.tell_again(allocation.container, allocation.device_uuid, now)
+            if verdict:
+                self._tell(verdict)
+        return bool(judgements)
 
     def _tell(self, verdict: OomVerdict) -> None:
         container = verdict.termination.container

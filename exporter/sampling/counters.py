@@ -44,7 +44,7 @@ class Monotonic:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """What a batch of utilisation samples amounts to."""
+    """What utilisation over an interval amounts to."""
 
     seconds: float
     """Busy time since the last batch: exact to one sample period."""

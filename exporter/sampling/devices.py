@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from exporter.model.readings import Memory, UtilizationSample
 from exporter.model.snapshot import DeviceTotals
-from exporter.sampling.counters import BusyIntegral, WindowPeak
+from exporter.sampling.counters import Busy, BusyIntegral, WindowPeak
 
 
 class DeviceTracker:
@@ -21,19 +21,20 @@ class DeviceTracker:
         if memory is not None:
             self._memory_peak.add(memory.used_bytes, now)
 
-    def samples(self, samples: Sequence[UtilizationSample], now: float) -> float | None:
-        """Take the driver's sample buffer; return the busy seconds added, ``None`` if unknown."""
+    def samples(self, samples: Sequence[UtilizationSample], now: float) -> Busy | None:
+        """Take the driver's sample buffer; return what it adds, ``None`` if unknown."""
         busy = self._integral.add(samples, now)
         if busy is None:
             self.unknown()
             return None
-        self._utilization_peak.add(busy.peak_ratio, now)
-        return self._add(busy.seconds, busy.mean_ratio)
+        self._add(busy, now)
+        return busy
 
-    def mean(self, ratio: float, seconds: float, now: float) -> float:
-        """Take a mean over an interval, where there is no sample buffer; return what it added."""
-        self._utilization_peak.add(ratio, now)
-        return self._add(ratio * seconds, ratio)
+    def mean(self, ratio: float, seconds: float, now: float) -> Busy:
+        """Take a mean over an interval, where there is no sample buffer; return what it adds."""
+        busy = Busy(ratio * seconds, ratio, ratio)
+        self._add(busy, now)
+        return busy
 
     def unknown(self) -> None:
         """Note that the last interval's utilisation is not known."""
@@ -43,10 +44,6 @@ class DeviceTracker:
         """Note that the device was away: the time until its next reading counts for nothing."""
         self._integral.interrupt()
         self.unknown()
-
-    @property
-    def utilization(self) -> float | None:
-        return self._utilization
 
     def totals(self, now: float) -> DeviceTotals:
         memory_peak = self._memory_peak.value(now)
@@ -58,7 +55,7 @@ class DeviceTracker:
             memory_used_peak_bytes=None if memory_peak is None else int(memory_peak),
         )
 
-    def _add(self, seconds: float, ratio: float) -> float:
-        self._utilization = ratio
-        self._busy_seconds = (self._busy_seconds or 0.0) + seconds
-        return seconds
+    def _add(self, busy: Busy, now: float) -> None:
+        self._utilization_peak.add(busy.peak_ratio, now)
+        self._utilization = busy.mean_ratio
+        self._busy_seconds = (self._busy_seconds or 0.0) + busy.seconds

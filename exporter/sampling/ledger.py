@@ -1,8 +1,10 @@
 """What each container has had of each device: seconds, busy seconds, energy, peaks."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from math import inf
 from operator import itemgetter
 
 from exporter.attribution.sharing import Holder, energy_parts
@@ -13,6 +15,9 @@ from exporter.sampling.tracker import BusyStep, EnergyStep
 
 # Below this mean utilisation a device counts as idle: measurement noise, and a driver's own doing.
 IDLE_RATIO = 0.01
+
+# How long after its series went an ended container may have to be told of again.
+_LATE_SECONDS = 180.0
 
 
 @dataclass(slots=True)
@@ -27,6 +32,7 @@ class _Entry:
     accounted: float
     """Up to when allocated seconds are counted."""
     ended: float | None = None
+    told_until: float = inf
     allocated_seconds: float = 0.0
     busy_seconds: float | None = None
     energy_joules: float | None = None
@@ -34,6 +40,11 @@ class _Entry:
     memory_used: int | None = None
     memory_limit: int | None = None
     memory_peak: int | None = None
+    utilization_peak: float | None = None
+    run: str | None = None
+    """The runtime's id of the container's latest run; ``None``: nobody says."""
+    run_since: float = -inf
+    """From when on peaks are that run's alone."""
     unmetered_busy: float = 0.0
     """Busy seconds since the device's energy was last booked."""
     unmetered_held: float = 0.0
@@ -44,6 +55,10 @@ class _Entry:
         start = max(since, self.since)
         end = until if self.ended is None else min(until, self.ended)
         return max(0.0, end - start) / (until - since) if until > since else 0.0
+
+    def begin_peaks(self, now: float) -> None:
+        self.run_since = now
+        self.memory_peak = self.utilization_peak = None
 
     def forget_gauges(self) -> None:
         self.utilization = self.memory_used = self.memory_limit = None
@@ -57,8 +72,8 @@ class _Device:
     energy_at: float | None = None
     telling: bool = False
     """Whether its GPU's last full reading told its utilisation."""
-    splitting: bool = False
-    """Whether that reading also told whose it was, of those who share it."""
+    hidden: AbstractSet[Container] | None = None
+    """Who of those that share it that reading left untold; ``None``: all of them."""
     unmetered_busy: float = 0.0
     """As its containers', and that of none. Busy time of which we do not know when it was is left
     out, and its energy is split like that of idle time."""
@@ -94,7 +109,7 @@ class Ledger:
         for key, entry in self._entries.items():
             if key not in current and entry.ended is None:
                 self._account(entry, now)
-                entry.ended = now
+                entry.ended, entry.told_until = now, now + self._ended_grace
                 entry.forget_gauges()
         unknown_until_now, self._known = not self._known, allocations is not None
         if unknown_until_now and self._known:
@@ -106,6 +121,21 @@ class Ledger:
             else:
                 self._entries[key] = self._started(allocation, now)
 
+    def runs(self, found: Mapping[Container, str], now: float) -> None:
+        """Take the ids of containers' latest runs: with a new one, peaks begin anew."""
+        for (container, _), entry in self._entries.items():
+            run = found.get(container, entry.run)
+            if run != entry.run:
+                if entry.run is not None:
+                    entry.begin_peaks(now)
+                entry.run = run
+
+    def tell_again(self, container: Container, device_uuid: str, now: float) -> None:
+        """Tell for a grace of a container that has ended: there is news of its end."""
+        entry = self._entries.get((container, device_uuid))
+        if entry is not None and entry.ended is not None:
+            entry.told_until = now + self._ended_grace
+
     def busy(
         self,
         gpu_uuid: str,
@@ -116,12 +146,12 @@ class Ledger:
         """Book the busy time that a GPU's full reading at ``now`` added, on all its devices.
 
         ``shares`` holds containers' shares of what the whole GPU did, by the figures of their
-        processes; ``None`` where those can't be had.
+        processes, of each that these can tell; ``None`` where they can't be had.
         """
         self._settle(now)  # what was told until now decides on the time until now
         self._unreadable.discard(gpu_uuid)
         for device in self._devices_of(gpu_uuid):
-            device.telling = device.splitting = False
+            device.telling, device.hidden = False, None
         for entry in self._on(gpu_uuid):
             entry.utilization = None
         for step in steps:
@@ -129,14 +159,16 @@ class Ledger:
             since = now if device.busy_at is None else device.busy_at
             device.busy_at = now
             device.telling = True
-            device.splitting = shares is not None and step.device_uuid == gpu_uuid
-            left = step.seconds
+            if shares is not None and step.device_uuid == gpu_uuid:
+                holders = {e.allocation.container for e in self._holders(step.device_uuid)}
+                device.hidden = holders - shares.keys()
+            left = step.busy.seconds
             for entry in self._told_holders(step.device_uuid):
                 sole = entry.allocation.sole
                 share = 1.0 if sole else (shares or {}).get(entry.allocation.container, 0.0)
-                left -= self._book_busy(entry, step, share, entry.part_of(since, now), now)
+                left -= self._book_busy(entry, step, share, since, now)
             if since < now:
-                device.unmetered_busy += step.seconds
+                device.unmetered_busy += step.busy.seconds
             device.unattributed_busy = (device.unattributed_busy or 0.0) + max(0.0, left)
 
     def energy(self, steps: Iterable[EnergyStep], now: float) -> None:
@@ -171,7 +203,7 @@ class Ledger:
         memory: Memory | None,
         parts: Mapping[Container, int] | None = None,
     ) -> None:
-        """Take what is used of a device, and by its containers, where single processes tell.
+        """Take what is used of a device, and by each container that single processes can tell.
 
         Who shares a device has no limit of their own.
         """
@@ -183,7 +215,7 @@ class Ledger:
             if memory is not None and entry.allocation.sole:
                 used, limit = memory.used_bytes, memory.total_bytes
             elif memory is not None and parts is not None:
-                used = parts.get(entry.allocation.container, 0)
+                used = parts.get(entry.allocation.container)
             entry.memory_used, entry.memory_limit = used, limit
             if used is not None:
                 entry.memory_peak = max(entry.memory_peak or 0, used)
@@ -203,7 +235,10 @@ class Ledger:
             device.busy_at = device.energy_at = device.unattributed_memory = None
 
     def samples(self, now: float) -> tuple[ContainerSample, ...]:
-        """Return every container that has a device, or had until a grace ago."""
+        """Return every container that has a device, or had until a grace ago.
+
+        After :meth:`tell_again`, until a grace after that.
+        """
         self._drop_ended(now)
         if not self._known:
             return ()
@@ -212,6 +247,7 @@ class Ledger:
         return tuple(
             self._sample(entry, now)
             for _, entry in sorted(self._entries.items(), key=itemgetter(0))
+            if now <= entry.told_until
         )
 
     def unattributed(self) -> dict[str, Unattributed]:
@@ -224,6 +260,14 @@ class Ledger:
             if device.gpu_uuid not in self._unreadable
         }
 
+    def keep(self, uuids: Collection[str]) -> None:
+        """Forget devices that are neither among these nor held by anybody who is told of."""
+        held = {uuid for _, uuid in self._entries} | {
+            entry.measured_uuid for entry in self._entries.values()
+        }
+        for uuid in self._devices.keys() - held - set(uuids):
+            del self._devices[uuid]
+
     def _started(self, allocation: Allocation, now: float) -> _Entry:
         entry = _Entry(allocation, allocation.measured_uuid, since=now, active=now, accounted=now)
         self._device(allocation.device_uuid, allocation.gpu.uuid)
@@ -235,8 +279,10 @@ class Ledger:
         self._account(entry, now)
         if entry.ended is not None:
             entry.ended, entry.since, entry.accounted = None, now, now
+            entry.told_until = inf
             if not same:
                 entry.active = now
+                entry.begin_peaks(now)
         if entry.allocation.sole is not allocation.sole:
             entry.since = now  # no step is booked on a time in which the device was shared
             entry.forget_gauges()
@@ -253,17 +299,21 @@ class Ledger:
                 entry.energy_joules = 0.0
 
     def _book_busy(
-        self, entry: _Entry, step: BusyStep, share: float, part: float, now: float
+        self, entry: _Entry, step: BusyStep, share: float, since: float, now: float
     ) -> float:
         """Return what was booked: nothing, where the counter only begins."""
+        part = entry.part_of(since, now)
         if entry.ended is None:
-            entry.utilization = step.mean_ratio * share
+            entry.utilization = step.busy.mean_ratio * share
+            if part == 1.0 and since >= entry.run_since:  # else it may have been before
+                peak = step.busy.peak_ratio if entry.allocation.sole else entry.utilization
+                entry.utilization_peak = max(entry.utilization_peak or 0.0, peak)
             if entry.utilization >= IDLE_RATIO:
                 entry.active = now
         if entry.busy_seconds is None:
             self._begin_counters(entry)
             return 0.0
-        booked = step.seconds * share * part
+        booked = step.busy.seconds * share * part
         entry.busy_seconds += booked
         entry.unmetered_busy += booked
         return booked
@@ -284,7 +334,10 @@ class Ledger:
 
     def _told(self, entry: _Entry) -> bool:
         """Whether it can be told from others what the container does."""
-        return entry.allocation.sole or self._device(entry.measured_uuid).splitting
+        if entry.allocation.sole:
+            return True
+        hidden = self._device(entry.measured_uuid).hidden
+        return hidden is not None and entry.allocation.container not in hidden
 
     def _holders(self, device_uuid: str) -> Iterator[_Entry]:
         return (e for e in self._entries.values() if e.measured_uuid == device_uuid)
@@ -308,14 +361,16 @@ class Ledger:
     def _drop_ended(self, now: float) -> None:
         if self._known:
             for key, entry in list(self._entries.items()):
-                if entry.ended is not None and now - entry.ended > self._ended_grace:
+                if now > entry.told_until + _LATE_SECONDS:
                     del self._entries[key]
 
     def _unattributed(self, uuid: str, device: _Device) -> Unattributed:
-        told = all(self._told(e) for e in self._holders(uuid) if e.ended is None)
+        live = [e for e in self._entries.values() if e.ended is None]
+        told = all(self._told(e) for e in live if e.measured_uuid == uuid)
+        metered = all(self._told(e) for e in live if e.allocation.device_uuid == uuid)
         return Unattributed(
             busy_seconds=device.unattributed_busy if told and device.telling else None,
-            energy_joules=device.unattributed_energy if told else None,
+            energy_joules=device.unattributed_energy if metered else None,
             memory_bytes=device.unattributed_memory,
         )
 
@@ -336,4 +391,5 @@ class Ledger:
             memory_used_bytes=entry.memory_used,
             memory_limit_bytes=entry.memory_limit,
             memory_peak_bytes=entry.memory_peak,
+            utilization_peak_ratio=entry.utilization_peak,
         )

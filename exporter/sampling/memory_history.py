@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from exporter.model.claims import Container
 from exporter.model.readings import Memory
 
+EVIDENCE_SECONDS = 240.0
+"""How long what may speak for or against an out-of-memory is of use: ends are told up to three
+minutes late, and what counts is what was before them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:
@@ -37,11 +41,11 @@ class MemoryHistory:
     News of a container's end comes up to a minute late, and what counts is what was in use just
     before it. So one value per window, such as a peak since the last scrape, would not do.
 
-    With 8 GPUs of 60 holders each, read every second, three minutes take about 1 MiB. Timestamps
+    With 8 GPUs of 60 holders each, read every second, four minutes take about 1.4 MiB. Timestamps
     are Unix seconds, since ends of containers are told in those.
     """
 
-    def __init__(self, seconds: float = 180.0) -> None:
+    def __init__(self, seconds: float = EVIDENCE_SECONDS) -> None:
         self._seconds = seconds
         self._moments: dict[str, deque[_Moment]] = {}
 

@@ -2,23 +2,27 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import floor, inf
 from typing import NamedTuple, Self
 
 from exporter.attribution.oom import host_oom, judge
 from exporter.model.claims import Allocation, Container
 from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence, OomTotals, OomVerdict
-from exporter.model.pods import Termination
-from exporter.model.readings import XidEvent
-from exporter.sampling.memory_history import MemoryHistory
+from exporter.model.pods import PodRecord, Termination
+from exporter.model.readings import EndedProcess, XidEvent
+from exporter.sampling.memory_history import EVIDENCE_SECONDS, MemoryHistory
 
 # How long before its end a container may have failed: launchers give its other processes so long.
 _WINDOW_SECONDS = 30.0
 # An end is told in whole seconds, rounded down, and the sample before it may come in after it.
 _LATE_SECONDS = 2.0
-# The kubelet's claims may be later than the pod's status: so long an unknown container may yet turn
-# out to hold a GPU. Also how long XIDs and accounted peaks are of use.
+# The kubelet's claims and the pod's status come by ways of their own, and either may be the later:
+# so long an unknown container may yet turn out to hold a GPU, and one that holds none any more may
+# turn out to have ended badly.
 _PATIENCE_SECONDS = 180.0
+# By then the kubelet has been asked again, and what it still tells of is there.
+_ASKED_AGAIN_SECONDS = 30.0
 # Pods show their last ends for as long as they live, and every new listing tells them again. One
 # that is older is not judged any more, so that what has been judged need not be known for ever.
 _JUDGED_WITHIN_SECONDS = 3600.0
@@ -44,23 +48,27 @@ class _Xid(NamedTuple):
 class _Window:
     """The last seconds of a run, by its own times alone: nothing of the run before it."""
 
+    started: float
+    """When the run did; ``-inf``: nobody knows."""
     since: float
     until: float
-    whole_run: bool
 
     @classmethod
     def of(cls, termination: Termination) -> Self:
-        since = termination.finished_at - _WINDOW_SECONDS
-        # Starts are rounded down as well: the run before may have ended in the same second.
-        started = -inf if termination.started_at is None else termination.started_at + 1.0
+        started = -inf if termination.started_at is None else termination.started_at
         return cls(
-            since=max(since, started),
+            started=started,
+            # Starts are rounded down as well: the run before may have ended in the same second.
+            since=max(termination.finished_at - _WINDOW_SECONDS, started + 1.0),
             until=termination.finished_at + _LATE_SECONDS,
-            whole_run=started >= since,
         )
 
     def covers(self, timestamp: float) -> bool:
         return self.since <= timestamp <= self.until
+
+    def saw_end_of(self, process: "_Accounted") -> bool:
+        """Whether it is a process of this run, and was there in the window."""
+        return self.started <= process.started_at <= self.until and process.ended_by >= self.since
 
 
 class _Accounted(NamedTuple):
@@ -68,8 +76,34 @@ class _Accounted(NamedTuple):
 
     container: Container
     device_uuid: str
-    timestamp: float
+    started_at: float
+    ended_by: float
     peak_bytes: int
+
+
+@dataclass(slots=True)
+class _Holding:
+    """An allocation, and from when to when it was told of."""
+
+    allocation: Allocation
+    pod_uid: str | None
+    """``None``: the pod was not known when the allocation was."""
+    since: float
+    ended: float | None = None
+    kept_until: float = inf
+
+    def away_from(self, timestamp: float) -> float:
+        """Return how many seconds lie between the holding and a time; 0: it was held then."""
+        ended = inf if self.ended is None else self.ended
+        return max(self.since - timestamp, timestamp - ended, 0.0)
+
+
+class Judgement(NamedTuple):
+    """An end that counts: a verdict, or ``None`` for a kill for want of the host's memory."""
+
+    held: tuple[Allocation, ...]
+    """What the container held as it ended."""
+    verdict: OomVerdict | None
 
 
 @dataclass(slots=True)
@@ -83,14 +117,16 @@ class OomJudge:
 
     An end is judged once, however often and in whatever order it is told. ``since`` is when the
     program started, in Unix seconds like all times here: ends that a program before us may have
-    counted are never judged.
+    counted are never judged. What was judged of a container is known for ``grace_seconds`` after
+    the latest that an end of it could be judged, and after each that was.
     """
 
-    def __init__(self, history: MemoryHistory, since: float) -> None:
+    def __init__(self, history: MemoryHistory, since: float, grace_seconds: float) -> None:
         self._history = history
         # Nobody judges an end sooner than that, so a program before us has not judged these.
         self._oldest = since - _LATE_SECONDS
-        self._held: dict[Container, tuple[Allocation, ...]] = {}
+        self._kept_seconds = _PATIENCE_SECONDS + grace_seconds
+        self._holdings: dict[Container, list[_Holding]] = {}
         self._counts: dict[tuple[Container, str], _Counts] = {}
         self._host_kills: dict[Container, int] = {}
         self._waiting: dict[_End, Termination] = {}
@@ -98,33 +134,49 @@ class OomJudge:
         self._xids: set[_Xid] = set()
         self._accounted: set[_Accounted] = set()
 
-    def live(self, allocations: Iterable[Allocation]) -> None:
-        """Take every allocation that is still told of, those that ended a grace ago included.
+    def hold(
+        self,
+        allocations: Iterable[Allocation],
+        pods: Mapping[tuple[str, str], PodRecord],
+        now: float,
+    ) -> None:
+        """Take who holds what from now on, and the pods that are known by namespace and name.
 
-        Counters of a container start at 0 here, and go when it is no longer among them.
+        Counters of a container start at 0 here. What is no longer held is kept for a while: its end
+        may be told later than that it is gone.
         """
-        held: dict[Container, tuple[Allocation, ...]] = {}
-        for allocation in allocations:
-            held[allocation.container] = (*held.get(allocation.container, ()), allocation)
-        self._held = held
-        self._host_kills = {container: self._host_kills.get(container, 0) for container in held}
-        self._counts = {
-            key: self._counts.get(key) or _Counts(dict.fromkeys(Confidence, 0))
-            for key in ((a.container, a.device_uuid) for each in held.values() for a in each)
-        }
+        current = {(a.container, a.device_uuid): a for a in allocations}
+        for holding in chain.from_iterable(self._holdings.values()):
+            if holding.ended is None:
+                allocation = holding.allocation
+                still = current.pop((allocation.container, allocation.device_uuid), None)
+                if still is None:
+                    holding.ended, holding.kept_until = now, now + self._kept_seconds
+                else:
+                    holding.allocation = still
+        for (container, device_uuid), allocation in current.items():
+            pod = pods.get((container.namespace, container.pod))
+            holding = _Holding(allocation, pod.uid if pod else None, since=now)
+            self._holdings.setdefault(container, []).append(holding)
+            self._host_kills.setdefault(container, 0)
+            self._counts.setdefault((container, device_uuid), _Counts(dict.fromkeys(Confidence, 0)))
 
     def xid(self, event: XidEvent) -> None:
         self._xids.add(_Xid(event.gpu_uuid, event.xid, floor(event.timestamp)))
 
     def accounted(
-        self, container: Container, device_uuid: str, peak_bytes: int, timestamp: float
+        self, container: Container, device_uuid: str, process: EndedProcess, timestamp: float
     ) -> None:
-        """Take the peak that the driver's accounting kept of a process that ended at ``timestamp``.
+        """Take what the driver's accounting kept of a process that had ended by ``timestamp``.
 
-        It sees what comes and goes between two fast readings. Not when: it is of the whole life of
-        the process.
+        It sees what comes and goes between two fast readings. Not when: its peak is of the whole
+        life of the process.
         """
-        self._accounted.add(_Accounted(container, device_uuid, timestamp, peak_bytes))
+        self._accounted.add(
+            _Accounted(
+                container, device_uuid, process.started_at, timestamp, process.memory_peak_bytes
+            )
+        )
 
     def terminated(self, termination: Termination) -> None:
         """Take the end of any container of the node; that it held a GPU may become known later."""
@@ -132,42 +184,66 @@ class OomJudge:
         if termination.finished_at >= self._oldest and end not in self._judged:
             self._waiting[end] = termination
 
-    def step(self, now: float) -> tuple[OomVerdict, ...]:
-        """Judge the ends of which all that matters has been seen; return the new verdicts."""
-        verdicts = []
+    def step(self, now: float) -> tuple[Judgement, ...]:
+        """Judge the ends of which all that matters has been seen; return those that count."""
+        judgements = []
         for end, termination in list(self._waiting.items()):
             age = now - termination.finished_at
-            held = self._held.get(termination.container)
+            held = self._held_by(termination, age)
             if held and _LATE_SECONDS < age <= _JUDGED_WITHIN_SECONDS:
                 self._judged[end] = termination.finished_at
-                verdicts.append(self._judge(termination, held))
+                judgements.append(self._judge(termination, held, now))
             elif age <= _PATIENCE_SECONDS:
                 continue
             del self._waiting[end]
         self._forget(now)
-        return tuple(verdict for verdict in verdicts if verdict)
+        return tuple(judgement for judgement in judgements if judgement)
 
     def totals(self, container: Container, device_uuid: str) -> OomTotals | None:
-        """Return what was judged of a container on a device; ``None`` if it is not live."""
+        """Return what was judged of a container on a device; ``None``: it is not known."""
         counts = self._counts.get((container, device_uuid))
         return OomTotals(dict(counts.events), counts.last) if counts else None
 
     @property
     def host_kills(self) -> Mapping[Container, int]:
-        """How often host memory ran out for each live container, whatever devices it holds."""
+        """How often host memory ran out for each container, whatever devices it holds."""
         return self._host_kills
 
-    def _judge(self, termination: Termination, held: tuple[Allocation, ...]) -> OomVerdict | None:
-        container = termination.container
-        if host_oom(termination):
-            self._host_kills[container] += 1
+    def _held_by(self, termination: Termination, age: float) -> list[_Holding]:
+        """Return what the container held as it ended, ``age`` seconds ago.
+
+        Pods of one name may follow each other within seconds, and on other devices.
+        """
+        known = self._holdings.get(termination.container, [])
+        of_pod = [holding for holding in known if holding.pod_uid == termination.pod_uid]
+        if not of_pod:
+            # A pod may have taken the place of another of its name, and on the same device, between
+            # two answers of the kubelet.
+            same_place = age > _ASKED_AGAIN_SECONDS
+            of_pod = [h for h in known if h.pod_uid is None or (same_place and h.ended is None)]
+        away = [holding.away_from(termination.finished_at) for holding in of_pod]
+        nearest = min(away, default=0.0)
+        return [h for h, seconds in zip(of_pod, away, strict=True) if seconds == nearest]
+
+    def _judge(
+        self, termination: Termination, holdings: list[_Holding], now: float
+    ) -> Judgement | None:
+        held = tuple(holding.allocation for holding in holdings)
+        killed = host_oom(termination)
+        if killed:
+            self._host_kills[termination.container] += 1
         verdict = judge(self._evidence(termination, held))
         if verdict:
-            counts = self._counts[container, verdict.device_uuid]
+            counts = self._counts[termination.container, verdict.device_uuid]
             counts.events[verdict.confidence] += 1
             if not counts.last or counts.last.termination.finished_at <= termination.finished_at:
                 counts.last = verdict
-        return verdict
+        if not verdict and not killed:
+            return None
+        for holding in holdings:
+            if holding.ended is not None:
+                holding.kept_until = now + self._kept_seconds
+        return Judgement(held, verdict)
 
     def _evidence(self, termination: Termination, held: tuple[Allocation, ...]) -> OomEvidence:
         window = _Window.of(termination)
@@ -184,24 +260,22 @@ class OomJudge:
 
     def _device(self, allocation: Allocation, window: _Window) -> DeviceEvidence:
         container, uuid = allocation.container, allocation.device_uuid
-        peak = self._history.peak(_whose_memory(allocation), window.since, window.until)
+        peak = self._history.peak(allocation.measured_uuid, window.since, window.until)
         if peak is None:
             return DeviceEvidence(uuid)
-        accounted = max(
-            (
-                process.peak_bytes
-                for process in self._accounted
-                if (process.container, process.device_uuid) == (container, uuid)
-                and window.covers(process.timestamp)
-            ),
-            default=0,
-        )
+        accounted = [
+            process
+            for process in self._accounted
+            if (process.container, process.device_uuid) == (container, uuid)
+            and window.saw_end_of(process)
+        ]
+        # Of a process that started before the window, the peak may have been before it, too.
+        risen = [process for process in accounted if process.started_at >= window.since]
         return DeviceEvidence(
             uuid=uuid,
             limit_bytes=peak.total_bytes,
-            peak_bytes=max(peak.used_bytes, accounted),
-            # A peak of a process that started before the window may have been before it, too.
-            rise_bytes=max(peak.rise_bytes, accounted if window.whole_run else 0),
+            peak_bytes=max(peak.used_bytes, *(process.peak_bytes for process in accounted), 0),
+            rise_bytes=max(peak.rise_bytes, *(process.peak_bytes for process in risen), 0),
             cotenant_bytes={
                 holder: held for holder, held in peak.held_bytes.items() if holder != container
             },
@@ -213,15 +287,20 @@ class OomJudge:
             for end, finished in self._judged.items()
             if now - finished <= _JUDGED_WITHIN_SECONDS
         }
-        recent = now - _PATIENCE_SECONDS
+        recent = now - EVIDENCE_SECONDS
         self._xids = {xid for xid in self._xids if xid.timestamp >= recent}
-        self._accounted = {kept for kept in self._accounted if kept.timestamp >= recent}
+        self._accounted = {kept for kept in self._accounted if kept.ended_by >= recent}
+        if any(h.kept_until < now for h in chain.from_iterable(self._holdings.values())):
+            self._forget_holdings(now)
 
-
-def _whose_memory(allocation: Allocation) -> str:
-    """Return the device under whose uuid the memory is told: the first slice of a GPU instance."""
-    part = allocation.slice
-    if part is None:
-        return allocation.gpu.uuid
-    leading = (s for s in allocation.gpu.leading_slices if s.gpu_instance == part.gpu_instance)
-    return next((slice_.uuid for slice_ in leading), part.uuid)
+    def _forget_holdings(self, now: float) -> None:
+        kept = {
+            container: [holding for holding in holdings if holding.kept_until >= now]
+            for container, holdings in self._holdings.items()
+        }
+        self._holdings = {container: holdings for container, holdings in kept.items() if holdings}
+        self._host_kills = {container: self._host_kills[container] for container in self._holdings}
+        self._counts = {
+            (a.container, a.device_uuid): self._counts[a.container, a.device_uuid]
+            for a in (holding.allocation for held in self._holdings.values() for holding in held)
+        }

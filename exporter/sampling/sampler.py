@@ -313,6 +313,7 @@ class Sampler:
         slots = self._slots.values()
         durations = [s.full_seconds for s in slots if s.full_seconds is not None]
         containers = self._containers
+        samples = containers.samples(now)
         return Snapshot(
             timestamp=self._wall(),
             backend=self._backend.name,
@@ -320,9 +321,9 @@ class Sampler:
             gpus=tuple(
                 s.tracker.sample(now) for s in sorted(slots, key=lambda s: s.tracker.gpu.index)
             ),
-            containers=containers.samples(now),
+            containers=samples,
             unattributed=containers.unattributed(),
-            host_oom_kills=containers.host_oom_kills(),
+            host_oom_kills=containers.host_oom_kills(samples),
             sources=(*self._session.health(max(durations, default=None)), *containers.sources()),
             allocatable=containers.allocatable,
             allocated=containers.allocated,

@@ -16,6 +16,9 @@ from exporter.processes.owners import ProcessOwners
 class ProcessContainers(Protocol):
     """Tells in which containers processes run."""
 
+    def known(self, holders: Collection[Container]) -> Collection[Container]:
+        """Return those of which it can be told which processes are theirs."""
+
     def containers(
         self, pids: Iterable[int], holders: Collection[Container]
     ) -> Mapping[int, Container] | None:
@@ -27,8 +30,8 @@ class ProcessContainers(Protocol):
 class PodProcesses:
     """What the host's ``/proc`` says, in the words of the API server.
 
-    ``pods`` gives the pods' records by namespace and name. Where the one of a holder is missing, as
-    while the pod watch is off, nothing is told, or its processes would pass for nobody's.
+    ``pods`` gives the pods' records by namespace and name. A holder whose pod has none, as before
+    the pod watch has seen it, is not known: its processes would pass for nobody's.
     """
 
     def __init__(
@@ -37,13 +40,17 @@ class PodProcesses:
         self._owners = owners
         self._pods = pods
 
+    def known(self, holders: Collection[Container]) -> Collection[Container]:
+        pods = self._pods()
+        return {holder for holder in holders if (holder.namespace, holder.pod) in pods}
+
     def containers(
         self, pids: Iterable[int], holders: Collection[Container]
     ) -> Mapping[int, Container] | None:
-        names = {(holder.namespace, holder.pod) for holder in holders}
-        pods = self._pods()
-        if not names <= pods.keys() or not self._owners.sees_host():
+        if not self._owners.sees_host():
             return None
+        pods = self._pods()
+        names = pods.keys() & {(holder.namespace, holder.pod) for holder in holders}
         wanted = set(pids)
         owners = self._owners.owners(wanted)
         if owners.keys() != wanted:  # whoever's those are that can't be seen
@@ -79,15 +86,20 @@ class SharedGpus:
         return self._source is not None and gpu_uuid in self._holders
 
     def busy_shares(self, reading: FullReading) -> dict[Container, float] | None:
-        """Return containers' shares of what the whole GPU did; ``None`` if it can't be split."""
-        utilization = reading.process_utilization
+        """Return the shares that known containers have of what the whole GPU did.
+
+        ``None`` if it can't be split.
+        """
+        utilization, uuid = reading.process_utilization, reading.gpu.uuid
         if utilization is None:
             return None
-        containers = self._containers(reading.gpu.uuid, (process.pid for process in utilization))
-        return None if containers is None else busy_shares(utilization, containers)
+        containers = self._containers(uuid, (process.pid for process in utilization))
+        if containers is None:
+            return None
+        return dict.fromkeys(self._known(uuid), 0.0) | busy_shares(utilization, containers)
 
     def memory_parts(self, gpu: Gpu, reading: FastReading) -> dict[str, dict[Container, int]]:
-        """Return what containers' processes hold of each of a GPU's devices that can be split."""
+        """Return what known containers hold of each of a GPU's devices that can be split."""
         processes = reading.processes
         if processes is None:
             return {}
@@ -102,10 +114,21 @@ class SharedGpus:
             for uuid, memory, instance in [(gpu.uuid, whole, None), *memories]
             if memory is not None
         }
-        return {uuid: parts for uuid, parts in found.items() if parts is not None}
+        known = dict.fromkeys(self._known(gpu.uuid), 0)
+        return {uuid: known | parts for uuid, parts in found.items() if parts is not None}
+
+    def owners(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container]:
+        """Return the containers of processes on a shared GPU, of those that can be told.
+
+        Also of one that has just ended, if it was there for the reading before.
+        """
+        return self._containers(gpu_uuid, pids) or {}
 
     def health(self) -> list[SourceHealth]:
         return [self._source.health()] if self._source else []
+
+    def _known(self, gpu_uuid: str) -> Collection[Container]:
+        return self._source.known(self._holders.get(gpu_uuid, ())) if self._source else ()
 
     def _containers(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container] | None:
         holders = self._holders.get(gpu_uuid)

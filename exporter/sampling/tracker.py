@@ -19,10 +19,14 @@ from exporter.model.readings import (
     XidEvent,
 )
 from exporter.model.snapshot import GpuData, GpuSample, GpuState, GpuTotals, XidTotal
-from exporter.sampling.counters import Monotonic
+from exporter.sampling.counters import Busy, Monotonic
 from exporter.sampling.devices import DeviceTracker
 
 K = TypeVar("K")
+
+# Counters of a slice go on when it is there again, unless so many others were there meanwhile. A
+# GPU has fewer places and shapes of slices, and each of these always has the same UUID.
+_MOST_SLICES = 256
 
 # Counted from 0, for `increase()` does not see the event that a counter begins with.
 _WHOLE_GPU = (
@@ -36,11 +40,11 @@ _WHOLE_GPU = (
 
 @dataclass(frozen=True, slots=True)
 class BusyStep:
-    """What a full reading added to a device's busy time, and the mean that this makes."""
+    """What a full reading added to a device's busy time."""
 
     device_uuid: str
-    seconds: float
-    mean_ratio: float
+    busy: Busy
+    """Where the driver tells no samples, its peak is its mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ class GpuTracker:
 
     def full(self, reading: FullReading, now: float) -> Sequence[BusyStep]:
         """Take a reading; return what it adds to the busy time of each device that tells."""
+        if reading.gpu.slices != self.gpu.slices:
+            self._forget_slices(reading.gpu.slices)
         self.gpu, self._full = reading.gpu, reading
         self._count(reading.failures)
         self._add_pcie(reading.activity)
@@ -154,6 +160,12 @@ class GpuTracker:
         for part in self.gpu.leading_slices:
             yield part.uuid, self._fast.instance_memory.get(part.gpu_instance)
 
+    @property
+    def devices(self) -> Iterator[str]:
+        """The uuids of all devices whose counters are kept."""
+        yield self.gpu.uuid
+        yield from (part.uuid for part in {**dict.fromkeys(self.gpu.slices), **self._slices})
+
     def xid(self, event: XidEvent) -> None:
         """Count an XID; also while the GPU is away."""
         count = self._xids[event.xid].count if event.xid in self._xids else 0
@@ -187,6 +199,14 @@ class GpuTracker:
             },
         )
 
+    def _forget_slices(self, current: Sequence[Slice]) -> None:
+        """Forget those that have been gone for longest."""
+        for part in current:
+            if part in self._slices:
+                self._slices[part] = self._slices.pop(part)
+        for part in list(self._slices)[:-_MOST_SLICES]:
+            del self._slices[part]
+
     def _slice(self, part: Slice) -> DeviceTracker:
         return self._slices.setdefault(part, DeviceTracker(self._peak_window))
 
@@ -195,30 +215,31 @@ class GpuTracker:
         if activity is None or activity.graphics_ratio is None:
             device.unknown()
             return None
-        seconds = device.mean(activity.graphics_ratio, activity.interval_seconds, now)
-        self._slice_busy_seconds[part.uuid] += seconds
-        return BusyStep(part.uuid, seconds, activity.graphics_ratio)
+        busy = device.mean(activity.graphics_ratio, activity.interval_seconds, now)
+        self._slice_busy_seconds[part.uuid] += busy.seconds
+        return BusyStep(part.uuid, busy)
 
     def _board_step(self, reading: FullReading, now: float) -> BusyStep | None:
         if reading.utilization is not None:
-            seconds = self._board.samples(reading.utilization, now)
+            busy = self._board.samples(reading.utilization, now)
         elif mean := _mean_of_slices(reading):
-            seconds = self._board.mean(*mean, now)
+            busy = self._board.mean(*mean, now)
         else:
             self._board.unknown()
             return None
-        ratio = self._board.utilization
-        if seconds is None or ratio is None:
-            return None
-        return BusyStep(self.gpu.uuid, seconds, ratio)
+        return BusyStep(self.gpu.uuid, busy) if busy else None
 
     def _energy_steps(self, now: float) -> list[EnergyStep]:
         joules = self._counters["energy", None].added
         elapsed = now - self._slow_at if self._slow_at is not None else 0.0
+        # Nobody tells how compute instances share their GPU instance's activity: by size.
         busy_ratio = {
-            uuid: min(1.0, seconds / elapsed)
-            for uuid, seconds in self._slice_busy_seconds.items()
-            if elapsed > 0
+            part.uuid: min(1.0, self._slice_busy_seconds[leading.uuid] / elapsed)
+            for leading in self.gpu.leading_slices
+            for part in self.gpu.slices
+            if part.gpu_instance == leading.gpu_instance
+            and leading.uuid in self._slice_busy_seconds
+            and elapsed > 0
         }
         shares = energy_shares(self.gpu, busy_ratio)
         return [EnergyStep(uuid, joules * share) for uuid, share in shares.items()]

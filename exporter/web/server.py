@@ -2,6 +2,7 @@
 
 import dataclasses
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -12,6 +13,10 @@ from exporter.metrics.exposition import Exposition
 from exporter.model.snapshot import Snapshot
 from exporter.web.page import render_page
 from exporter.web.readiness import checks, ready
+from exporter.web.users import Users, authenticate
+
+# The kubelet's probes know no password.
+_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class Handlers:
@@ -65,8 +70,11 @@ class Handlers:
         return web.Response(text=render_page(self._snapshot()), content_type="text/html")
 
 
-def make_app(handlers: Handlers) -> web.Application:
-    app = web.Application()
+def make_app(handlers: Handlers, users: Users | None = None) -> web.Application:
+    """Route to the handlers. With ``users``, only they see more than health and readiness."""
+    app = web.Application(
+        middlewares=[authenticate(users, but=_OPEN_PATHS)] if users is not None else []
+    )
     app.router.add_get("/", handlers.index)
     app.router.add_get("/metrics", handlers.metrics)
     app.router.add_get("/healthz", handlers.healthz)
@@ -87,14 +95,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, opened: socket.socket) -> AsyncIterator[str]:
-    """Serve, and yield a URL that works from this machine."""
+async def serving(
+    app: web.Application, opened: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Serve, over HTTPS with ``tls``, and yield a URL that works from this machine."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        await web.SockSite(runner, opened).start()
+        await web.SockSite(runner, opened, ssl_context=tls).start()
         host, port = opened.getsockname()[:2]
         shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-        yield f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        scheme = "https" if tls else "http"
+        yield f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
     finally:
         await runner.cleanup()

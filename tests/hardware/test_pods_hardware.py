@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.process import resident_mebibytes
 from exporter.gpus.nvml import NvmlBackend
 from tests.hardware.pods import CGROUPS, Node, Pod, node
 
@@ -107,6 +108,7 @@ async def test_what_two_pods_share(shared: tuple[Node, str]) -> None:
     say("device", f"{device:.3f}", *(f"{pod} {ratio:.3f}" for pod, ratio in utilization.items()))
     say("memory GiB", {pod: round(held / GIB, 2) for pod, held in memory.items()})
     say("unattributed GiB", round(rest / GIB, 2), "device GiB", round(used / GIB, 2))
+    say("exporter with pod watch, MiB", resident_mebibytes(made.exporter.process.pid))
     nvidia_smi = shutil.which("nvidia-smi")
     assert nvidia_smi
     pmon = subprocess.run(  # noqa: ASYNC221  the node is left alone meanwhile

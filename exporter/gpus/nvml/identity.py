@@ -160,6 +160,7 @@ def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker
         call = partial(getattr(pynvml, name), handle, *arguments)
         return asker.ask("gpu", call, (name, *arguments))
 
+    starts = {n: _placement_start(handle, n) for n in {part.gpu_instance for part in layout.parts}}
     gpu = Gpu(
         uuid=uuid,
         index=index,
@@ -181,6 +182,7 @@ def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker
                 # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
                 profile=part.name.rpartition(" MIG ")[2],
                 sm_count=part.sm_count,
+                placement_start=starts[part.gpu_instance],
             )
             for part in layout.parts
         ),
@@ -212,6 +214,18 @@ def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker
         fans=1 if fans is None else fans,
         clock_events=-1 if reasons is None else reasons,
     )
+
+
+def _placement_start(handle: Handle, gpu_instance: int) -> int | None:
+    """Return where a GPU instance lies; ``None`` where that can't be told, as without privilege.
+
+    Only slices that a DRA driver makes on claiming need it: no reading fails for it.
+    """
+    try:
+        instance = pynvml.nvmlDeviceGetGpuInstanceById(handle, gpu_instance)
+        return int(pynvml.nvmlGpuInstanceGetInfo(instance).placement.start)
+    except pynvml.NVMLError:
+        return None
 
 
 def _pci_bus_id(info: pynvml.nvmlPciInfo_t | None) -> str | None:

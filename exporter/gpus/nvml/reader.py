@@ -8,6 +8,7 @@ import pynvml
 
 from exporter.gpus import GpuError
 from exporter.gpus.nvml import reads
+from exporter.gpus.nvml.accounting import Accounting
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.events import Source
 from exporter.gpus.nvml.gpm import Gpm
@@ -31,6 +32,7 @@ class NvmlReader:
         self._gpm = Gpm(self._asker, clock)
         self._samples = UtilizationSamples()
         self._processes = ProcessSamples()
+        self._accounting = Accounting()
         self._handle: Handle | None = handle
         self._layout = Layout()
         self._identity = Identity(Gpu(uuid=uuid, index=index, model=""), fans=0, clock_events=0)
@@ -49,7 +51,7 @@ class NvmlReader:
 
     def read_fast(self) -> FastReading:
         with self._reading() as handle:
-            return reads.fast(handle, self._instances(), self._asker)
+            return reads.fast(handle, self._instances(), self._accounting, self._asker)
 
     def read_full(self, *, processes: bool = False) -> FullReading:
         with self._reading() as handle:
@@ -71,6 +73,7 @@ class NvmlReader:
     def read_slow(self) -> SlowReading:
         self._asker.renew()
         with self._reading() as handle:
+            self._accounting.look(handle, self._asker)
             return slow(handle, self._asker)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pynvml
 
 from exporter.gpus import GpuError
+from exporter.gpus.nvml.accounting import Accounting
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.identity import CLOCKS, Handle, Identity
 from exporter.model.readings import (
@@ -49,7 +50,12 @@ CLOCK_EVENTS = {
 """NVML's reasons for a clock below what was asked for, by bit of the current reasons."""
 
 
-def fast(handle: Handle, instances: Iterable[tuple[int, Handle]], asker: Asker) -> FastReading:
+def fast(
+    handle: Handle,
+    instances: Iterable[tuple[int, Handle]],
+    accounting: Accounting,
+    asker: Asker,
+) -> FastReading:
     """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone, like the others here.
 
     Also when neither memory nor processes can be had: a GPU whose device node we have lost, say to
@@ -62,11 +68,12 @@ def fast(handle: Handle, instances: Iterable[tuple[int, Handle]], asker: Asker) 
         if (read := _memory("instance_memory", part, asker, instance)) is not None
     }
     processes = _processes(handle, asker)
+    ended = accounting.read(handle, processes, asker)
     failures = asker.failures()
     reasons = {failure.field: failure.reason for failure in failures}
     if memory is None and processes is None and {"memory", "processes"} <= reasons.keys():
         raise GpuError(reasons["memory"], "it tells neither memory nor processes")
-    return FastReading(memory, instance_memory, processes, failures)
+    return FastReading(memory, instance_memory, processes, ended, failures)
 
 
 def full(

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from exporter.gpus import GpuError
@@ -43,8 +42,7 @@ class SimulatedBackend:
         self.node = Node(self.profile, load_scenario(scenario, self.profile), seed)
         self.speed = speed
         self._clock = clock
-        self._wall = wall
-        self._start = clock()
+        self._start, self._start_unix = clock(), wall()
         self._meters = [
             Meter(self.node, index, speed, seed) for index in range(self.profile.gpu_count)
         ]
@@ -88,14 +86,8 @@ class SimulatedBackend:
         return self.node.claims(self.scenario_seconds)
 
     def containers(self) -> Sequence[ContainerState]:
-        """Return the containers that have started, with ``last_end`` in Unix seconds."""
-        now, wall = self.scenario_seconds, self._wall()
-        return [
-            replace(state, last_end=wall - (now - state.last_end) / self.speed)
-            if state.last_end is not None
-            else state
-            for state in containers(self.node, now)
-        ]
+        """Return the containers that have started in this run of the scenario."""
+        return containers(self.node, self.scenario_seconds, self._unix)
 
     @property
     def kubelet_down(self) -> bool:
@@ -110,17 +102,20 @@ class SimulatedBackend:
     def scenario_seconds(self) -> float:
         return self.seconds * self.speed
 
+    def _unix(self, scenario_seconds: float) -> float:
+        """Return the same Unix seconds for a moment whenever it is asked."""
+        return self._start_unix + scenario_seconds / self.speed
+
     def _events(self) -> list[Event]:
         now = self.scenario_seconds
         if self.node.active("driver_unloaded", now):
             raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
         happened = self.node.happenings(self._told, now)
         self._told = now
-        wall = self._wall()
         return [
             GpuChanged(h.gpu.uuid)
             if h.xid is None
-            else XidEvent(h.gpu.uuid, wall - (now - h.at) / self.speed, h.xid)
+            else XidEvent(h.gpu.uuid, self._unix(h.at), h.xid)
             for h in happened
         ]
 

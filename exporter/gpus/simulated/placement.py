@@ -40,6 +40,7 @@ class Tenant:
     """Its SMs' share of its GPU instance; 1 unless compute instances share one."""
     peers: int
     """GPUs that its pod holds beside this one: it talks to them over NVLink."""
+    exempt: str
 
     @property
     def container(self) -> Container:
@@ -163,6 +164,7 @@ def _choose(pod: Pod, seats: Sequence[Sequence[Seat]]) -> Iterator[tuple[Pod, li
     if pod.slice is not None:
         raise pod.place.error("give 'slice' or 'spread', not both")
     devices = [seat for index in pod.gpus for seat in _open_seats(pod, index, seats[index])]
+    devices.sort(key=lambda seat: len(seat.ids) - len(seat.free(pod.start, pod.end)))
     total = len(devices) if pod.spread == "each" else pod.spread
     for n in range(total):
         container = replace(pod.container, pod=f"{pod.container.pod}-{n}")
@@ -211,6 +213,7 @@ def _sit(pod: Pod, seat: Seat, number: int, peers: int, seed: int) -> Tenant:
         slice=seat.slice,
         width=_width(seat),
         peers=peers,
+        exempt=pod.exempt,
     )
 
 

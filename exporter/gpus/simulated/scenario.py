@@ -21,10 +21,12 @@ which starts at 0 with the program and runs ``speed`` times as fast as real time
         gpu: [0, 1]            # holds all of them
         slice: 0               # the n-th slice of a GPU with MIG on
         shares: 1              # replicas held of a shared device
-        spread: each           # many pods instead: one for each device, or this many, in turn
+        spread: each           # many pods instead: one for each device, or this many, in turn,
+                               # the least held first
         start: 0
         end: 9m                # or `duration`; without: to the end of the scenario
         resource: nvidia.com/gpu   # default: what the device plugin would call it
+        exempt: underuse       # its annotation kube-gpu-exporter/exempt; default: none
         workload: training     # or {kind: training, memory: 0.7, utilization: 0.9, period: 60s}
 
     faults:
@@ -35,7 +37,8 @@ which starts at 0 with the program and runs ``speed`` times as fast as real time
       - {fault: gpu_lost, gpu: 7, at: 6m, for: 60s}   # without `for`: it stays
 
 Each entry may say ``profiles: [t4, h100]``; elsewhere it is left out. Workloads and their
-parameters are those of :mod:`exporter.gpus.simulated.workloads`; ``backoff`` restarts a ``leak``.
+parameters are those of :mod:`exporter.gpus.simulated.workloads`. ``backoff`` restarts a ``leak``,
+or a ``host_leak``, after that time; a ``leak`` with ``silent: true`` leaves no words of its end.
 """
 
 import math
@@ -108,6 +111,7 @@ class Pod:
     shares: int = 1
     spread: int | Literal["each"] | None = None
     resource: str | None = None
+    exempt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,7 @@ class _Reader:
             end = start + duration
         self._check_times(entry, start, end)
         workload = entry.take("workload", _workload)
-        if workload.kind is WorkloadKind.LEAK and workload.backoff is None:
+        if workload.leaks and workload.backoff is None:
             end = min(end, start + workload.period)
         return Pod(
             container=Container(
@@ -257,6 +261,7 @@ class _Reader:
             shares=entry.get("shares", Value.count, 1),
             spread=entry.get("spread", _spread, None),
             resource=entry.get("resource", Value.text, None),
+            exempt=entry.get("exempt", Value.text, ""),
         )
 
     def _fault(self, entry: Entry) -> Fault:
@@ -307,12 +312,15 @@ def _workload(value: Value) -> Workload:
         utilization=entry.get("utilization", Value.ratio, base.utilization),
         period=entry.get("period", Value.seconds, base.period),
         backoff=entry.get("backoff", Value.seconds, base.backoff),
+        silent=entry.get("silent", Value.boolean, default=False),
     )
     entry.finish()
     if workload.period == 0:
         raise entry.at("period").error("period: has to be more than 0")
-    if workload.backoff is not None and base.kind is not WorkloadKind.LEAK:
+    if workload.backoff is not None and not workload.leaks:
         raise entry.at("backoff").error("only a leak is restarted")
+    if workload.silent and base.kind is not WorkloadKind.LEAK:
+        raise entry.at("silent").error("only a leak would have something to say")
     return workload
 
 

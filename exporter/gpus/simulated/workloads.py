@@ -21,6 +21,8 @@ class WorkloadKind(StrEnum):
     """Computes for ``period``, then holds its memory and does nothing."""
     LEAK = "leak"
     """Memory climbs for ``period`` until the device is full, then CUDA runs out of memory."""
+    HOST_LEAK = "host_leak"
+    """Takes ever more of the host's memory; after ``period`` the kernel kills it for that."""
     PREALLOCATING = "preallocating"
     """A server that takes nearly all memory at once, then serves bursts."""
     IDLE = "idle"
@@ -40,6 +42,13 @@ class Workload:
     """Seconds; what for, the kind says."""
     backoff: float | None = None
     """Seconds from running out of memory to the restart; ``None``: it is not restarted."""
+    silent: bool = False
+    """Whether it runs out of memory without a word."""
+
+    @property
+    def leaks(self) -> bool:
+        """Whether its container ends by itself, after ``period``."""
+        return self.kind in {WorkloadKind.LEAK, WorkloadKind.HOST_LEAK}
 
 
 DEFAULTS: Mapping[WorkloadKind, Workload] = MappingProxyType(
@@ -50,6 +59,7 @@ DEFAULTS: Mapping[WorkloadKind, Workload] = MappingProxyType(
             Workload(WorkloadKind.INFERENCE, memory=0.4, utilization=0.9, period=8.0),
             Workload(WorkloadKind.NOTEBOOK, memory=0.2, utilization=0.6, period=30.0),
             Workload(WorkloadKind.LEAK, memory=0.1, utilization=0.6, period=60.0),
+            Workload(WorkloadKind.HOST_LEAK, memory=0.1, utilization=0.3, period=60.0),
             Workload(WorkloadKind.PREALLOCATING, memory=0.96, utilization=0.8, period=10.0),
             Workload(WorkloadKind.IDLE, memory=0.01, utilization=0.0, period=1.0),
             Workload(WorkloadKind.LOW_SM, memory=0.05, utilization=1.0, period=1.0),
@@ -93,28 +103,24 @@ def noise(key: int, moment: int) -> float:
 
 def restarts(workload: Workload, age: float) -> int:
     """Return how often the container has ended and been started again by ``age``."""
-    return 0 if workload.backoff is None else int(age // _life(workload))
+    return 0 if workload.backoff is None else int(age // life(workload))
 
 
 def running(workload: Workload, age: float) -> bool:
     """Return whether the container's process is there, and not waiting for its restart."""
-    return workload.kind is not WorkloadKind.LEAK or age % _life(workload) < workload.period
+    return not workload.leaks or age % life(workload) < workload.period
 
 
-def last_end(workload: Workload, age: float) -> float | None:
-    """Return the age at which the container last ran out of memory; ``None`` if it never did."""
-    if workload.kind is not WorkloadKind.LEAK or age < workload.period:
-        return None
-    lives = int((age - workload.period) // _life(workload))
-    return lives * _life(workload) + workload.period
+def life(workload: Workload) -> float:
+    """Return the seconds from one start of a container that leaks to the next."""
+    return workload.period + (workload.backoff or 0.0)
 
 
 def memory_ratio(workload: Workload, age: float) -> float:
     """Return the share of the device's memory that the container's process holds."""
     match workload.kind:
         case WorkloadKind.LEAK:
-            life = age % _life(workload)
-            climbed = min(1.0, life / (_FULL_SHARE * workload.period))
+            climbed = min(1.0, age % life(workload) / (_FULL_SHARE * workload.period))
             return workload.memory + (1 - workload.memory) * climbed
         case WorkloadKind.TRAINING:
             return workload.memory * min(1.0, 0.2 + 0.8 * age / _START_SECONDS)
@@ -171,12 +177,9 @@ _LOADS: Mapping[WorkloadKind, Callable[[Workload, float, int, float], Load]] = M
         WorkloadKind.INFERENCE: _serving,
         WorkloadKind.NOTEBOOK: _notebook,
         WorkloadKind.LEAK: _leak,
+        WorkloadKind.HOST_LEAK: _leak,
         WorkloadKind.PREALLOCATING: _serving,
         WorkloadKind.IDLE: _idle,
         WorkloadKind.LOW_SM: _low_sm,
     }
 )
-
-
-def _life(workload: Workload) -> float:
-    return workload.period + (workload.backoff or 0.0)

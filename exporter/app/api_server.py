@@ -1,0 +1,53 @@
+"""Whether pods are to be watched, and whether the API server lets us."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from exporter.config import Config
+from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure
+from exporter.kubernetes.watch import PODS, RESOURCE_SLICES
+
+_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
+_WATCH_SECONDS: Final = 1
+_REQUEST_SECONDS: Final = 5.0
+
+
+def watches_pods(config: Config, environment: Mapping[str, str], root: Path = Path("/")) -> bool:
+    """Whether the configuration has pods watched, here; ``root`` holds ``var``."""
+    if config.pod_watch == "auto":
+        in_cluster = bool(environment.get("KUBERNETES_SERVICE_HOST"))
+        return in_cluster and (root / _TOKEN).exists() and bool(config.node)
+    return config.pod_watch == "on"
+
+
+async def try_pods(access: ApiAccess, node: str) -> str | None:
+    """List and watch this node's pods; return where they are.
+
+    Raises :class:`ApiError` if that can't be done.
+    """
+    return await _try(access, PODS, node)
+
+
+async def try_resource_slices(access: ApiAccess, node: str) -> str | None:
+    """List and watch this node's ResourceSlices; return where they are, if there are any.
+
+    Raises :class:`ApiError` if that can't be done.
+    """
+    return await _try(access, RESOURCE_SLICES, node)
+
+
+async def _try(access: ApiAccess, paths: Sequence[str], node: str) -> str | None:
+    listing = {"fieldSelector": f"spec.nodeName={node}", "limit": "1"}
+    watching = {**listing, "watch": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
+    for path in paths:
+        try:
+            for query in (listing, watching):
+                async with access.ask("GET", path, query=query, timeout_seconds=_REQUEST_SECONDS):
+                    pass
+        except ApiError as error:
+            if error.reason is not ApiFailure.NOT_FOUND or len(paths) == 1:
+                raise
+        else:
+            return path
+    return None
