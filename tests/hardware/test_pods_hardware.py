@@ -81,7 +81,8 @@ async def test_what_two_pods_share(shared: tuple[Node, str]) -> None:
     made, uuid = shared
     await made.run(Pod("busy", f"{uuid}::0", WORK, ("8", "0")))
     await made.run(Pod("lazy", f"{uuid}::1", WORK, ("20", "0.04")))
-    await made.until("gpu_container_utilization_ratio", "busy", 0.1)
+    for pod in ("busy", "lazy"):  # once the watch has seen both
+        await made.until("gpu_container_utilization_ratio", pod, 0.02)
     lows = []
     for _ in range(20):
         await asyncio.sleep(1)
