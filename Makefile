@@ -7,13 +7,32 @@ BIN    := $(VENV)/bin
 SYNCED := $(VENV)/.synced
 ARGS   ?=
 
-.PHONY: run test check update format lock setup test-hardware bench gpu-report clean
+# The Debian packages of the servers that `make demo` and the tests run.
+SERVERS := prometheus:prometheus promtool:prometheus amtool:prometheus-alertmanager \
+	prometheus-alertmanager:prometheus-alertmanager
+
+# Grafana's own types, for the dashboards' tests.
+SCHEMA       := tests/dashboards/schema
+SCHEMA_READY := $(SCHEMA)/node_modules/.package-lock.json
+
+.PHONY: run demo pictures test check update format lock setup test-hardware bench gpu-report image clean
 
 run: $(SYNCED)
 	@$(BIN)/kube-gpu-exporter --backend auto $(ARGS)
 
+# The alerts, from a simulated node to the messages that people would get.
+demo: $(SYNCED)
+	@setup/system-packages $(SERVERS)
+	@$(BIN)/python -m setup.demo $(ARGS)
+
+# The pictures in docs/dashboards.md, of simulated nodes that Prometheus watches: three minutes.
+pictures: $(SYNCED)
+	@setup/system-packages $(SERVERS)
+	$(BIN)/python -m setup.demo.pictures
+
 test: $(SYNCED)
-	@setup/system-packages promtool:prometheus
+	@setup/system-packages $(SERVERS) openssl:openssl bwrap:bubblewrap
+	@$(BIN)/python -m setup.cluster_tools
 	$(BIN)/pytest -n auto $(ARGS)
 
 # What a reviewer would otherwise have to look for by eye.
@@ -24,7 +43,7 @@ check: $(SYNCED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m setup.generate --check
 
-# Rewrites every generated file: docs/metrics.md, docs/configuration.md, gRPC stubs, goldens.
+# Rewrites every generated file: references, gRPC stubs, rules, dashboards, the chart's parts, goldens.
 update: $(SYNCED)
 	$(BIN)/python -m setup.generate
 	$(BIN)/pytest -q tests/test_golden.py --update-golden
@@ -46,17 +65,28 @@ REPORT ?= gpu-report
 gpu-report: $(SYNCED)
 	$(BIN)/python -m bench.gpu_report $(REPORT)
 
+# The image, with buildah, and whether it runs: minutes. BASE is its base, by default made of packages.
+image:
+	daemonset/image/try $(BASE)
+
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: $(SYNCED)
-	$(UV_COMPILE) --upgrade --output-file setup/requirements.txt
-	$(UV_COMPILE) --upgrade --group dev --output-file setup/requirements-dev.txt
+	$(UV_COMPILE) --upgrade --output-file setup/requirements.txt pyproject.toml
+	$(UV_COMPILE) --upgrade --group dev --output-file setup/requirements-dev.txt pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) --upgrade --constraint setup/requirements-dev.txt --output-file setup/requirements-build.txt -
 
 setup: $(SYNCED)
+
+$(SCHEMA_READY): $(SCHEMA)/package-lock.json
+	@setup/system-packages node:nodejs npm:npm
+	npm ci --prefix $(SCHEMA) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(SYNCED): setup/requirements-dev.txt pyproject.toml setup/venv
 	@setup/venv $(PYTHON) $(VENV)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SCHEMA)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,9 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from daemonset import generate as daemonset
+from dashboards import generate as dashboards
 from exporter.config import reference as configuration
 from exporter.gpus.simulated import reference as simulated_node
 from exporter.metrics import reference as metrics
+from rules import generate as rules
 from setup import stubs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +21,9 @@ def generated() -> dict[Path, bytes]:
         ROOT / "docs/metrics.md": metrics.render().encode(),
         ROOT / "docs/configuration.md": configuration.render().encode(),
         ROOT / "docs/simulated-node.md": simulated_node.render().encode(),
+        **{ROOT / path: content for path, content in daemonset.generated().items()},
+        **{ROOT / path: content for path, content in dashboards.generated().items()},
+        **{ROOT / path: content for path, content in rules.generated().items()},
         **stubs.generate(),
     }
 

@@ -1,0 +1,147 @@
+"""Alerts on GPUs that are lost, broken, or about to be. They go to whoever runs the nodes."""
+
+from typing import Final
+
+from rules.alert import GPU, Alert, Audience, Dashboard
+
+STATES: Final = (
+    Alert(
+        name="GPULost",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU has fallen off the bus.",
+        description=(
+            "The driver can't reach ${GPU} any more. What ran on it is dead; its node has one GPU"
+            " less."
+        ),
+        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="lost"}) == 1',
+    ),
+    Alert(
+        name="GPUHung",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU does not answer.",
+        description="A read of ${GPU} does not return. What runs on it most likely hangs too.",
+        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="hung"}) == 1',
+    ),
+    Alert(
+        name="GPUUnreadable",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU can't be read.",
+        description=(
+            "Every read of ${GPU} fails, though it is neither lost nor hung: of what runs on it"
+            " nothing is known."
+        ),
+        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="failed"}) == 1',
+    ),
+    Alert(
+        name="GPUDriverDown",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=("node",),
+        summary="A node's GPU driver does not answer.",
+        description=(
+            "On node {{ $labels.node }} the GPU driver does not answer: none of its GPUs can be"
+            " used."
+        ),
+        expr='max by (node) (gpu_exporter_source_up{source=~"nvml|simulated"}) == 0',
+    ),
+    # The kubelet counts shares where GPUs are shared: then the number of GPUs divides theirs.
+    Alert(
+        name="GPUFewerThanAdvertised",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.NODE,
+        labels=("node",),
+        summary="A node has fewer GPUs than it should.",
+        description=(
+            "Node {{ $labels.node }} lacks {{ $value }} GPUs of those that its kubelet"
+            " advertises, or that it had within ${window}."
+        ),
+        expr="""
+            (
+              max by (node) (gpu_allocatable_devices{resource="nvidia.com/gpu"})
+              - on (node)
+              (
+                node:gpu_known:gpus + on (node) count by (node) (gpu_mig_info)
+                or node:gpu_known:gpus
+              )
+              > 0
+              unless on (node)
+              max by (node) (gpu_allocatable_devices{resource="nvidia.com/gpu"})
+              % on (node) node:gpu_known:gpus == 0
+              unless on (node) gpu_allocation_info{sharing=~"time_sliced|mps"}
+            )
+            or
+            max_over_time(node:gpu_known:gpus[${window}]) - node:gpu_known:gpus > 0
+        """,
+    ),
+    Alert(
+        name="GPURecoveryActionNeeded",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=(*GPU, "action"),
+        summary="A GPU's driver asks for a recovery.",
+        description="To recover ${GPU} the driver asks for {{ $labels.action }}.",
+        expr='max by (${GPU}, action) (gpu_recovery_action{action!="none"}) == 1',
+    ),
+)
+
+ERRORS: Final = (
+    Alert(
+        name="GPUEccUncorrectable",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=(*GPU, "location"),
+        summary="A GPU's memory had an error that could not be corrected.",
+        description=(
+            '${GPU} had {{ $value | printf "%.0f" }} uncorrectable ECC errors in {{'
+            " $labels.location }} within ${window}. What ran on it got wrong data or was ended."
+        ),
+        expr="""
+            sum by (${GPU}, location) (
+              increase(gpu_ecc_errors_total{severity="uncorrected"}[${window}])
+            ) > 0
+        """,
+    ),
+    Alert(
+        name="GPURowRemapPending",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU waits for a reset to replace a memory row.",
+        description="${GPU} has a memory row with errors, and replaces it at its next reset.",
+        expr="max by (${GPU}) (gpu_row_remap_pending) == 1",
+    ),
+    Alert(
+        name="GPURowRemapFailed",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU could not replace a memory row.",
+        description=(
+            "${GPU} has no spare row left for one with errors: the board has to be replaced."
+        ),
+        expr="max by (${GPU}) (gpu_row_remap_failed) == 1",
+    ),
+    Alert(
+        name="GPURetiredPages",
+        audience=Audience.OPERATOR,
+        dashboard=Dashboard.HEALTH,
+        labels=GPU,
+        summary="A GPU retires memory pages.",
+        description=(
+            "${GPU} has retired {{ $value }} memory pages, and one of these holds: another page"
+            " waits for a reboot, or they are as many as NVIDIA replaces a board for (${pages})."
+        ),
+        expr="""
+            sum by (${GPU}) (gpu_retired_pages) >= ${pages}
+            or
+            sum by (${GPU}) (gpu_retired_pages)
+            and on (${GPU}) gpu_retired_pages_pending == 1
+        """,
+    ),
+)

@@ -1,0 +1,209 @@
+"""Settings: a user's file, what it changes, and what it is told when it is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rules import render
+from rules.settings import defaults, table
+from rules.settings_file import SettingsError, read
+
+
+def rules(text: str, folder: Path, scale: float = 1) -> dict[str, dict[str, Any]]:
+    """Render what a settings file makes, by name."""
+    (folder / "settings.yaml").write_text(text)
+    files = render.rule_files(read(folder / "settings.yaml"), scale).values()
+    return {
+        rule.get("alert") or rule["record"]: rule
+        for file in files
+        for group in yaml.safe_load(file)["groups"]
+        for rule in group["rules"]
+    }
+
+
+def test_a_file_changes_what_it_says(tmp_path: Path) -> None:
+    made = rules(
+        """
+        exemptNamespaces: [kube-system, gpu-operator]
+        grace: 2h
+        runbooksUrl: https://wiki/gpu/
+        dashboardsUrl: https://grafana
+        alerts:
+          GPUContainerIdle: {for: 1m30s, severity: info, idleSeconds: 600, keepFiringFor: 0s}
+          GPUHung: {enabled: false}
+        """,
+        tmp_path,
+    )
+    idle = made["GPUContainerIdle"]
+    assert 'namespace!~"kube-system|gpu-operator"}) >= 600' in idle["expr"]
+    assert "offset 2h" in idle["expr"]
+    assert idle["for"] == "1m30s"
+    assert "keep_firing_for" not in idle
+    assert idle["labels"]["severity"] == "info"
+    assert idle["annotations"]["runbook_url"] == "https://wiki/gpu/GPUContainerIdle.md"
+    assert idle["annotations"]["dashboard_url"] == (
+        "https://grafana/d/gpu-workload?var-node={{ $labels.node }}"
+        "&var-namespace={{ $labels.namespace }}&var-pod={{ $labels.pod }}"
+        "&var-gpu={{ $labels.gpu }}"
+    )
+    assert "GPUHung" not in made
+    assert made["GPUUnreadable"]["for"] == "10m"
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert rules("# nothing\n", tmp_path)
+    assert read(tmp_path / "settings.yaml") == defaults()
+
+
+def test_groups_are_switched(tmp_path: Path) -> None:
+    made = rules("groups: {underuse: {enabled: false}, dcgm: {enabled: true}}", tmp_path)
+    assert "GPUContainerIdle" not in made
+    assert "GPUUnderutilized" in made
+    assert "namespace:gpu_busy:ratio_rate1h" in made
+
+
+def test_prices_are_rules(tmp_path: Path) -> None:
+    made = rules("prices: {NVIDIA H200: 3.5}", tmp_path)
+    assert made["model:gpu_hourly_cost:price"] == {
+        "record": "model:gpu_hourly_cost:price",
+        "expr": "vector(3.5)",
+        "labels": {"model": "NVIDIA H200"},
+    }
+
+
+def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
+    made = rules("grace: 2h", tmp_path, scale=60)
+    idle = made["GPUContainerIdle"]
+    assert "[15s] offset 2m" in idle["expr"]
+    assert idle["expr"].startswith("max by")
+    assert ">= 30\n" in idle["expr"]
+    assert (idle["for"], idle["keep_firing_for"]) == ("5s", "10s")
+    assert made["namespace:gpu_allocated:hours1d"]["expr"].startswith(
+        "sum_over_time(namespace:gpu_allocated:gpus[24m:1s])"
+    )
+    assert "for" not in made["GPUOutOfMemory"]
+    assert "[5s]" in made["allocation:gpu_allocation:last5m"]["expr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("grace: soon", 1, "grace: 'soon' is not a duration, such as 30m"),
+        ("grace: 0s", 1, "grace: '0s' is not a duration, such as 30m"),
+        ("\n\nalert: {}", 3, "alert: no such setting"),
+        ("alerts:\n  GPUIdle: {for: 5m}", 2, "alerts.GPUIdle: no such setting"),
+        ("alerts:\n  GPULost:\n    four: 5m", 3, "alerts.GPULost.four: no such setting"),
+        (
+            "alerts:\n  GPULost: {for: -5m}",
+            2,
+            "alerts.GPULost.for: '-5m' is not a duration, such as 5m, or 0s",
+        ),
+        (
+            "alerts:\n  GPULost: {for: 5}",
+            2,
+            "alerts.GPULost.for: '5' is not a duration, such as 5m, or 0s",
+        ),
+        (
+            "alerts:\n  GPULost: {severity: page}",
+            2,
+            "alerts.GPULost.severity: 'page' is not critical, warning or info",
+        ),
+        ("alerts:\n  GPULost: {enabled: 1}", 2, "alerts.GPULost.enabled: not true or false"),
+        ("alerts: [GPULost]", 1, "alerts: not a mapping"),
+        (
+            "alerts:\n  GPUMemoryNearlyFull: {used: 95}",
+            2,
+            "alerts.GPUMemoryNearlyFull.used: 95 is not a ratio from 0 to 1",
+        ),
+        (
+            "alerts:\n  GPUContainerIdle: {idleSeconds: 30m}",
+            2,
+            "alerts.GPUContainerIdle.idleSeconds: '30m' is not a number",
+        ),
+        (
+            "alerts:\n  GPUContainerIdle: {idleSeconds: -1}",
+            2,
+            "alerts.GPUContainerIdle.idleSeconds: -1 is not a number that is not below 0",
+        ),
+        (
+            "alerts:\n  GPUContainerIdle: {idleSeconds: [1]}",
+            2,
+            "alerts.GPUContainerIdle.idleSeconds: not a number that is not below 0",
+        ),
+        ("exemptNamespaces: lab", 1, "exemptNamespaces: not a list of names"),
+        (
+            "exemptNamespaces:\n- lab\n- Lab|x",
+            2,
+            "exemptNamespaces: 'Lab|x' is not the name of a namespace",
+        ),
+        ("job: (", 1, "job: '(' is not a regular expression"),
+        (
+            'runbooksUrl: "a b"',
+            1,
+            "runbooksUrl: 'a b' has a quote, a backslash, a brace or a space in it",
+        ),
+        ("prices: {NVIDIA H200: cheap}", 1, "prices: NVIDIA H200: 'cheap' is not a number"),
+        ("prices:\n  'a\"b': 1", 2, "prices: 'a\"b' is not the name of a model"),
+        ("grace: 1h\ngrace: 2h", 2, "grace: given twice"),
+        ("grace: [", 1, "not YAML"),
+        ("just words", 1, "the file: not a mapping"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(
+    tmp_path: Path, text: str, line: int, problem: str
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}:{line}: {problem}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("arguments", [["--settings", "bad.yaml"], ["--settings", "none.yaml"]])
+def test_the_command_ends_with_2_and_a_line(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "bad.yaml").write_text("alerts:\n  GPULost: {for: now}\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "rules", "--out", "out", *arguments],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert run.stderr.startswith(arguments[1])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "file"), [("files", "underuse.yaml"), ("prometheusrule", "prometheusrule.yaml")]
+)
+def test_the_command_writes(tmp_path: Path, form: str, file: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "rules", "--out", "out", "--format", form],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+    )
+    assert yaml.safe_load((tmp_path / "out" / file).read_text())
+
+
+def test_the_table_keeps_its_own_rules(tmp_path: Path) -> None:
+    """Every default, written to a file, is read as what it was."""
+    tree: dict[str, Any] = {}
+    for path, setting in table().items():
+        *branches, leaf = path.split(".")
+        at = tree
+        for branch in branches:
+            at = at.setdefault(branch, {})
+        value = setting.default
+        at[leaf] = list(value) if isinstance(value, tuple) else value
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(tree))
+    assert read(tmp_path / "settings.yaml") == defaults()
