@@ -1,0 +1,50 @@
+"""PromQL that several dashboards share."""
+
+CONTAINER = "node, namespace, pod, container, uuid"
+"""The labels that tell one holding of a device from another."""
+
+HELD = "allocation:gpu_allocated:gpus"
+BUSY = "allocation:gpu_busy:gpus"
+IDLE = "allocation:gpu_idle:gpus"
+COST = "allocation:gpu_cost:per_hour"
+IDLE_COST = "allocation:gpu_idle_cost:per_hour"
+POWER = "allocation:gpu_power:watts"
+"""Recorded for each holding, with every label that a reader can choose by. A slice counts by its
+part of the board, a share by its part of the device."""
+
+FREE = "clamp_min(gpu_allocatable_devices - gpu_allocated_devices, 0)"
+"""Devices of a resource that no container of a node holds; while slices are cut anew, the kubelet
+may tell more held than there are."""
+
+POINTS = 2000
+"""Steps that sums over the time shown are made of: recordings are means over five minutes, and a
+week has 2016 of those."""
+
+
+def or_zero(expr: str) -> str:
+    """Let a count be 0 where it finds nothing, but only while an exporter answers."""
+    return f"({expr}) or 0 * sum(gpu_exporter_gpus)"
+
+
+def highest(expr: str, ranking: str, most: int = 16, by: str = "node, gpu") -> str:
+    """Keep the series that ranked highest over the whole time shown, the same ones at each step.
+
+    ``ranking`` has to look back ``[$__range] @ end()``.
+    """
+    return f"({expr}) and on ({by}) topk({most}, {ranking})"
+
+
+def _sum(by: str) -> str:
+    return f"sum by ({by})" if by else "sum"
+
+
+def hours(recorded: str, by: str = "") -> str:
+    """Return the integral of a recording over the time shown, in hours times its unit."""
+    steps = f"sum_over_time({recorded}[$__range:$__interval])"
+    return f"{_sum(by)} ({steps}) * $__interval_ms / 3600000"
+
+
+def busy_share(by: str = "") -> str:
+    """Return the busy part of the GPU-hours held in the time shown, where use can be told."""
+    busy, idle = (f"sum_over_time({name}[$__range:$__interval])" for name in (BUSY, IDLE))
+    return f"{_sum(by)} ({busy}) / ({_sum(by)} ({busy} + {idle}) > 0)"
