@@ -1,0 +1,75 @@
+"""The chart's values that are settings of the rules, under the rules' own names."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from daemonset.schema import LABELS, SWITCH, Schema, one_of
+from daemonset.value import Section, Value, switch
+from rules import alerts, settings
+from rules.settings import Kind, Setting
+
+ROOT: Final = "prometheusRule"
+
+_NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
+_QUOTABLE: Final[Schema] = {"type": "string", "pattern": r'^[^"\\\s{}]*$'}
+_NAMESPACE: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
+_WAIT: Final[Schema] = {
+    "type": "string",
+    "minLength": 1,
+    "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+}
+_DURATION: Final[Schema] = {"allOf": [_WAIT, {"pattern": "[1-9]"}]}
+_SCHEMAS: Final[Mapping[Kind, Schema]] = MappingProxyType(
+    {
+        Kind.SWITCH: SWITCH,
+        Kind.SEVERITY: one_of("critical", "warning", "info", "none"),
+        Kind.DURATION: _DURATION,
+        Kind.WAIT: _WAIT,
+        Kind.SECONDS: _NUMBER,
+        Kind.RATIO: {**_NUMBER, "maximum": 1},
+        Kind.NUMBER: _NUMBER,
+        Kind.BYTES: _NUMBER,
+        Kind.CELSIUS: _NUMBER,
+        Kind.URL: _QUOTABLE,
+        Kind.PATTERN: _QUOTABLE,
+        Kind.NAMES: {"type": "array", "items": _NAMESPACE},
+    }
+)
+"""What the rules' own settings file takes, for Helm to check."""
+
+
+def _default(setting: Setting) -> Any:
+    match setting.default:
+        case tuple() as names:
+            return list(names)
+        case float() as number if number.is_integer():
+            return int(number)
+        case value:
+            return value
+
+
+def _values() -> Iterator[Value]:
+    yield switch(f"{ROOT}.enabled", "Make a PrometheusRule of the rules and alerts.")
+    yield Value(f"{ROOT}.labels", {}, LABELS, "Labels by which your Prometheus chooses its rules.")
+    yield Value(
+        f"{ROOT}.prices",
+        {},
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "patternProperties": {r'^[^"\\\n${}]+$': _NUMBER},
+        },
+        "Price of a GPU for an hour, by model, for what idle GPUs cost.",
+    )
+    for path, setting in settings.table().items():
+        yield Value(f"{ROOT}.{path}", _default(setting), _SCHEMAS[setting.kind], setting.meaning)
+
+
+ALERTING: Final = Section("Rules and alerts", tuple(_values()))
+"""Values of the PrometheusRule."""
+
+SUMMARIES: Final = MappingProxyType(
+    {f"{ROOT}.alerts.{name}": alert.summary for name, alert in alerts.ALERTS.items()}
+)
+"""What each alert says, by its values' path."""

@@ -1,0 +1,111 @@
+{{/* The name of every object: the release's, with the chart's in it. */}}
+{{- define "kube-gpu-exporter.name" -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride }}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Not the selector's: a test is no exporter. */}}
+{{- define "kube-gpu-exporter.testLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.labels" -}}
+{{ include "kube-gpu-exporter.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.metadata" -}}
+name: {{ include "kube-gpu-exporter.name" . }}
+namespace: {{ .Release.Namespace }}
+labels:
+  {{- include "kube-gpu-exporter.labels" . | nindent 2 }}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ .Values.serviceAccount.name | default (include "kube-gpu-exporter.name" .) }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.priorityClassName" -}}
+{{- if .Values.priorityClass.create -}}
+{{ .Values.priorityClass.name | default (include "kube-gpu-exporter.name" .) }}
+{{- else -}}
+{{ .Values.priorityClass.name }}
+{{- end -}}
+{{- end -}}
+
+{{/* An endpoint of a PodMonitor or ServiceMonitor, from its values. */}}
+{{- define "kube-gpu-exporter.endpoint" -}}
+{{- $monitor := .monitor -}}
+port: metrics
+path: /metrics
+# namespace, pod and container are the workload's, whose GPU it is, and not the exporter's.
+honorLabels: true
+{{- with $monitor.interval }}
+interval: {{ . }}
+{{- end }}
+{{- with $monitor.scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- $tls := .root.Values.tls -}}
+{{- if $tls.secretName }}
+scheme: https
+tlsConfig:
+  {{- if $tls.serverName }}
+  serverName: {{ $tls.serverName }}
+  ca:
+    secret:
+      name: {{ $tls.secretName }}
+      key: ca.crt
+  {{- else }}
+  # Pods are scraped by address, and a certificate is for names.
+  insecureSkipVerify: true
+  {{- end }}
+{{- end }}
+{{- with .root.Values.basicAuth.secretName }}
+basicAuth:
+  username:
+    name: {{ . }}
+    key: username
+  password:
+    name: {{ . }}
+    key: password
+{{- end }}
+relabelings:
+  # Where a series comes from is its node, which stays when the exporter's pod is replaced.
+  - action: labeldrop
+    regex: namespace|pod|container|endpoint{{ .drop }}
+  - sourceLabels: [__meta_kubernetes_pod_node_name]
+    targetLabel: node
+  - sourceLabels: [__meta_kubernetes_pod_node_name]
+    targetLabel: instance
+  {{- with $monitor.relabelings }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with $monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}

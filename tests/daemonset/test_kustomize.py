@@ -1,0 +1,261 @@
+"""The overlays, as the real ``kubectl kustomize`` renders them."""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+import exporter
+from exporter.metrics.table import TABLE
+from tests.daemonset.render import KUSTOMIZE, ROOT, Object, find, kustomize, run
+from tests.daemonset.validation import problems
+
+OVERLAYS: Final = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
+COMPONENTS: Final = sorted(path.name for path in (KUSTOMIZE / "components").iterdir())
+EXAMPLES: Final = sorted((ROOT / "daemonset" / "examples").glob("*.yaml"))
+APPLY_LIMIT_BYTES: Final = 262_144
+"""Of all annotations of an object; ``kubectl apply`` keeps the object in one."""
+
+
+def overlay(name: str) -> Sequence[Object]:
+    return kustomize(KUSTOMIZE / "overlays" / name)
+
+
+def composed(folder: Path, **more: Any) -> Sequence[Object]:
+    """Render a kustomization that somebody makes of the base for a cluster of their own."""
+    base, components = (
+        os.path.relpath(KUSTOMIZE / part, folder) for part in ("base", "components")
+    )
+    used = [f"{components}/{name}" for name in more.pop("components", ())]
+    text = json.dumps({"resources": [base], "components": used, **more})
+    (folder / "kustomization.yaml").write_text(text)
+    return kustomize(folder)
+
+
+def pod(objects: Sequence[Object]) -> Any:
+    return find(objects, "DaemonSet")["spec"]["template"]["spec"]
+
+
+def container(objects: Sequence[Object]) -> Any:
+    (only,) = pod(objects)["containers"]
+    return only
+
+
+@pytest.fixture(scope="module")
+def base() -> Sequence[Object]:
+    return kustomize(KUSTOMIZE / "base")
+
+
+def test_base_is_valid(base: Sequence[Object]) -> None:
+    assert problems(base) == []
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_is_valid(name: str) -> None:
+    assert problems(overlay(name)) == []
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_says_when_to_use_it(name: str) -> None:
+    page = (KUSTOMIZE / "overlays" / name / "README.md").read_text()
+    assert page.startswith(f"# {name}\n")
+    assert "\n## When\n" in page
+    assert f"kubectl apply --server-side -k daemonset/kustomize/overlays/{name}\n" in page
+    assert (
+        f"](../daemonset/kustomize/overlays/{name}/README.md)"
+        in (ROOT / "docs/install.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_component_goes_with_the_base_and_valid(name: str, tmp_path: Path) -> None:
+    assert problems(composed(tmp_path, components=[name])) == []
+
+
+@pytest.mark.parametrize(
+    "both",
+    # Events are of what the watch sees.
+    sorted({*itertools.combinations(COMPONENTS, 2)} - {("pod-events", "without-pod-watch")}),
+    ids="+".join,
+)
+def test_components_go_together(both: tuple[str, str], tmp_path: Path) -> None:
+    assert problems(composed(tmp_path, components=both)) == []
+
+
+def test_another_namespace_and_image_reach_everything(tmp_path: Path) -> None:
+    image = {"name": "kube-gpu-exporter", "newName": "registry.test/gpu", "newTag": "7"}
+    made = composed(
+        tmp_path, namespace="elsewhere", images=[image], components=["pod-monitor", "dashboards"]
+    )
+    assert problems(made) == []
+    assert container(made)["image"] == "registry.test/gpu:7"
+    assert find(made, "Namespace")["metadata"]["name"] == "elsewhere"
+    assert find(made, "ClusterRoleBinding")["subjects"][0]["namespace"] == "elsewhere"
+    assert "gpu-monitoring" not in json.dumps(made)
+
+
+def test_the_image_is_this_version(base: Sequence[Object]) -> None:
+    assert container(base)["image"] == f"kube-gpu-exporter:{exporter.__version__}"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_no_gpu_is_ever_asked_for(name: str) -> None:
+    asked = container(overlay(name))["resources"]
+    assert {*asked["requests"], *asked["limits"]} == {"cpu", "memory"}
+    assert "cpu" not in asked["limits"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_nodes_of_the_device_plugins_taint_are_tolerated(name: str) -> None:
+    assert {"key": "nvidia.com/gpu", "operator": "Exists"} in pod(overlay(name))["tolerations"]
+
+
+def test_the_kubelets_directory_is_mounted_read_only_and_not_its_socket(
+    base: Sequence[Object],
+) -> None:
+    (volume,) = pod(base)["volumes"]
+    (mount,) = container(base)["volumeMounts"]
+    assert volume["hostPath"] == {"path": "/var/lib/kubelet/pod-resources", "type": "Directory"}
+    assert mount == {
+        "name": volume["name"],
+        "mountPath": "/var/lib/kubelet/pod-resources",
+        "readOnly": True,
+    }
+
+
+def test_the_token_is_there_with_the_watch_only(base: Sequence[Object], tmp_path: Path) -> None:
+    assert find(base, "ServiceAccount")["automountServiceAccountToken"] is False
+    assert pod(base)["automountServiceAccountToken"] is True
+    assert "--pod-watch=on" in container(base)["args"]
+    without = composed(tmp_path, components=["without-pod-watch"])
+    assert pod(without)["automountServiceAccountToken"] is False
+    assert "--pod-watch=off" in container(without)["args"]
+    assert not {"ClusterRole", "ClusterRoleBinding"} & {made["kind"] for made in without}
+    assert find(without, "NetworkPolicy")["spec"]["egress"] == []
+
+
+def test_rights_are_these_and_no_others(base: Sequence[Object], tmp_path: Path) -> None:
+    def rights(objects: Sequence[Object]) -> set[tuple[str, str]]:
+        return {
+            (resource, verb)
+            for rule in find(objects, "ClusterRole")["rules"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
+        }
+
+    watch = {(what, verb) for what in ("pods", "resourceslices") for verb in ("list", "watch")}
+    assert rights(base) == watch
+    with_events = composed(tmp_path, components=["pod-events"])
+    assert rights(with_events) == watch | {("events", "create")}
+    assert "--pod-events=on" in container(with_events)["args"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_privilege_and_its_limits_do_not_contradict(name: str) -> None:
+    """The API server refuses a privileged container that must not escalate; no schema does."""
+    context = container(overlay(name))["securityContext"]
+    assert not (context.get("privileged") and context.get("allowPrivilegeEscalation") is False)
+
+
+def test_rules_and_dashboards_are_the_generated_ones() -> None:
+    made = overlay("prometheus-operator")
+    rule = yaml.safe_load((ROOT / "rules/generated/prometheusrule.yaml").read_text())
+    assert find(made, "PrometheusRule")["spec"] == rule["spec"]
+    given = {path.name: json.loads(path.read_text()) for path in _dashboards()}
+    held = {
+        name: json.loads(text)
+        for config in made
+        if config["kind"] == "ConfigMap"
+        for name, text in config["data"].items()
+    }
+    assert held == given
+
+
+def test_objects_fit_into_what_kubectl_apply_keeps() -> None:
+    for made in overlay("prometheus-operator"):
+        size = len(json.dumps(made))
+        assert size < APPLY_LIMIT_BYTES, (made["kind"], made["metadata"]["name"])
+
+
+def test_the_scrape_config_is_one(tmp_path: Path) -> None:
+    path = KUSTOMIZE / "overlays" / "plain-prometheus" / "scrape-config.yaml"
+    (job,) = yaml.safe_load(path.read_text())["scrape_configs"]
+    # Debian's promtool is built without the discovery of Kubernetes.
+    checked = tmp_path / "prometheus.yaml"
+    elsewhere = {key: value for key, value in job.items() if key != "kubernetes_sd_configs"}
+    checked.write_text(json.dumps({"scrape_configs": [elsewhere]}))
+    _promtool("check", "config", "--syntax-only", checked)
+    assert job["honor_labels"] is True
+    made = overlay("plain-prometheus")
+    (ports,) = container(made)["ports"]
+    labels = find(made, "DaemonSet")["spec"]["template"]["metadata"]["labels"]
+    assert job["relabel_configs"][0]["regex"] == ";".join([*labels.values(), ports["name"]])
+    spaces = job["kubernetes_sd_configs"][0]["namespaces"]["names"]
+    assert spaces == [find(made, "DaemonSet")["metadata"]["namespace"]]
+
+
+def test_annotations_say_where_to_scrape() -> None:
+    made = overlay("plain-prometheus")
+    annotations = find(made, "DaemonSet")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(container(made)["ports"][0]["containerPort"]),
+        "prometheus.io/path": "/metrics",
+    }
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_valid(path: Path) -> None:
+    assert problems(yaml.safe_load_all(path.read_text())) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_queries_of_an_example_are_promql_on_our_metrics(path: Path, tmp_path: Path) -> None:
+    queries = list(_queries(yaml.safe_load(path.read_text())))
+    assert queries or path.stem == "horizontalpodautoscaler"
+    rules = [{"record": f"example:{n}", "expr": query} for n, query in enumerate(queries)]
+    checked = tmp_path / "rules.yaml"
+    checked.write_text(json.dumps({"groups": [{"name": "example", "rules": rules}]}))
+    _promtool("check", "rules", checked)
+    names = {family.name for family in TABLE}
+    assert {name for query in queries for name in re.findall(r"\bgpu_\w+", query)} <= names
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_gives() -> None:
+    adapter, scaler = (
+        yaml.safe_load((ROOT / "daemonset/examples" / f"{name}.yaml").read_text())
+        for name in ("prometheus-adapter", "horizontalpodautoscaler")
+    )
+    given = {rule["name"]["as"] for rule in yaml.safe_load(adapter["data"]["config.yaml"])["rules"]}
+    assert given == {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
+
+
+def _dashboards() -> list[Path]:
+    return sorted((ROOT / "dashboards/generated").glob("*.json"))
+
+
+def _queries(made: Object) -> list[str]:
+    """Return the queries of an example, the adapter's with its placeholders filled in."""
+    if made["kind"] == "ScaledObject":
+        return [trigger["metadata"]["query"] for trigger in made["spec"]["triggers"]]
+    if made["kind"] != "ConfigMap":
+        return []
+    rules = yaml.safe_load(made["data"]["config.yaml"])["rules"]
+    return [
+        rule["metricsQuery"]
+        .replace("<<.Series>>", rule["seriesQuery"].partition("{")[0])
+        .replace("<<.LabelMatchers>>", 'namespace="inference",pod=~"llm-0|llm-1"')
+        .replace("<<.GroupBy>>", "pod")
+        for rule in rules
+    ]
+
+
+def _promtool(*arguments: str | Path) -> None:
+    done = run("promtool", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
