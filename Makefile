@@ -30,7 +30,7 @@ pictures: $(SYNCED)
 	@setup/system-packages $(SERVERS)
 	$(BIN)/python -m setup.demo.pictures
 
-test: $(SYNCED)
+test: $(SYNCED) $(SCHEMA_READY)
 	@setup/system-packages $(SERVERS) openssl:openssl bwrap:bubblewrap
 	@$(BIN)/python -m setup.cluster_tools
 	$(BIN)/pytest -n auto $(ARGS)

@@ -24,7 +24,9 @@ _SERIOUS = (
     *("restart_node", "reset_gpu", "recovery_action", "check_ecc", "check_nvlink"),
     *("check_hardware", "contact_support"),
 )
-"""Actions with a colour of their own; the others are grey."""
+"""Actions with a colour of their own; the others are one, in grey."""
+
+_SERIOUS_XIDS = "|".join(_SERIOUS)
 
 _XIDS: dict[str, Any] = {
     "name": "XIDs",
@@ -148,15 +150,19 @@ HEALTH = Outline(
                 timeseries(
                     "GPUs with an XID in the hour before, by what to do",
                     Query(
-                        "count by (action) (gpu_xid_last_timestamp_seconds > (time() - 3600))",
+                        "count by (action) ("
+                        f'gpu_xid_last_timestamp_seconds{{action=~"{_SERIOUS_XIDS}"}}'
+                        " > (time() - 3600))",
                         "{{action}}",
+                    ),
+                    Query(
+                        f'count(gpu_xid_last_timestamp_seconds{{action!~"{_SERIOUS_XIDS}"}}'
+                        " > (time() - 3600))",
+                        "others",
                     ),
                     unit=units.SHORT,
                     stacked=True,
-                    overrides=[
-                        fixed("/.*/", ABSENT, regexp=True),
-                        *by_name(*_SERIOUS),
-                    ],
+                    overrides=[*by_name(*_SERIOUS), fixed("others", ABSENT)],
                     about="Kinds of XID that single GPUs reported within the last hour, by"
                     " what NVIDIA says to do.",
                 ),

@@ -52,26 +52,21 @@ def timeseries(shown: Shown) -> None:
         box = _legend_list(shown.canvas, box, names)
     common = Field.of(shown.panel, "")
     stacked = common.get("custom.stacking", {}).get("mode") == "normal"
-    curves = [_gapped(series, shown.step) for series in shown.series]
-    tops = _stack(shown.series) if stacked else [series.values for series in shown.series]
-    low, high = _limits(common, [value for top in tops for value in top if math.isfinite(value)])
+    gapped = [_gapped(series, shown.step) for series in shown.series]
+    curves = _stacked(shown.series) if stacked else gapped
+    low, high = _limits(common, [v for _, values in curves for v in values if math.isfinite(v)])
     axes = _time_axes(shown, box, _left(shown, low, high, common.unit))
     axes.set_ylim(low, high)
     _value_axis(shown.canvas, axes, common.unit)
-    under: list[float] = []
-    for (series, field), (times, values), top in zip(
-        _pairs(shown, fields), curves, tops, strict=True
-    ):
-        colour, width = _colour(field, series), field.get("custom.lineWidth", 1)
+    under = [0.0] * len(curves[0][0])
+    for (series, field), (times, values) in zip(_pairs(shown, fields), curves, strict=True):
+        colour, width = _colour(field, series), 0.75 * field.get("custom.lineWidth", 1)
         style = _DASHES[field.get("custom.lineStyle", {}).get("fill", "solid")]
+        axes.plot(times, values, color=colour, lw=width, ls=style, label=series.name)
         if stacked:
-            base = under or [0.0] * len(top)
             opacity = field.get("custom.fillOpacity", 0) / 100
-            axes.fill_between(_grid(shown.series), base, top, color=colour, alpha=opacity, lw=0)
-            axes.plot(_grid(shown.series), top, color=colour, lw=width, label=series.name)
-            under = list(top)
-        else:
-            axes.plot(times, values, color=colour, lw=width * 0.75, ls=style, label=series.name)
+            axes.fill_between(times, under, values, color=colour, alpha=opacity, lw=0)
+            under = values
     if common.get("custom.thresholdsStyle", {}).get("mode") == "dashed":
         for step in common.steps:
             if step["value"] is not None:
@@ -111,15 +106,11 @@ def state_timeline(shown: Shown) -> None:
             axes.barh(
                 row + 0.5, until - since, left=since, height=0.9, color=colour, alpha=0.85, lw=0
             )
-            width = (until - since) / (shown.end - shown.start) * plot.width
-            if options["showValue"] == "auto" and shown.canvas.measure(text, size) < width - 6:
-                left = (
-                    plot.x
-                    + (max(since, shown.start) - shown.start)
-                    / (shown.end - shown.start)
-                    * plot.width
-                )
-                shown.canvas.text(left + 4, place, text, size=size, colour="#FFFFFF")
+            second = plot.width / (shown.end - shown.start)
+            room = (until - since) * second - 6
+            if options["showValue"] == "auto" and shown.canvas.measure(text, size) < room:
+                left = plot.x + max(0, since - shown.start) * second + 4
+                shown.canvas.text(left, place, text, size=size, colour="#FFFFFF")
 
 
 def heatmap(shown: Shown) -> None:
@@ -171,19 +162,15 @@ def _gapped(series: Series, step: float) -> tuple[list[float], list[float]]:
     return times, values
 
 
-def _grid(series: Sequence[Series]) -> list[float]:
-    return sorted({at for each in series for at in each.times})
-
-
-def _stack(series: Sequence[Series]) -> list[list[float]]:
+def _stacked(series: Sequence[Series]) -> list[tuple[list[float], list[float]]]:
     """Return each series on top of those before it; where it has no value it adds nothing."""
-    grid = _grid(series)
-    under, tops = [0.0] * len(grid), []
+    times = sorted({at for each in series for at in each.times})
+    under, curves = [0.0] * len(times), []
     for each in series:
         values = dict(zip(each.times, each.values, strict=True))
-        under = [base + values.get(at, 0.0) for base, at in zip(under, grid, strict=True)]
-        tops.append(under)
-    return tops
+        under = [base + values.get(at, 0.0) for base, at in zip(under, times, strict=True)]
+        curves.append((times, under))
+    return curves
 
 
 def _states(series: Series, step: float, end: float) -> list[tuple[float, float, float]]:

@@ -1,8 +1,8 @@
-"""What Grafana does with a dashboard before Prometheus sees it: its queries, with values put in."""
+"""The generated dashboards, and what each asks."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,30 +53,3 @@ def variables(dashboard: Json) -> Iterator[tuple[str, str, str]]:
             found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
             assert found, variable
             yield variable["name"], found[2], found[1]
-
-
-def interpolated(expr: str, values: Mapping[str, str]) -> str:
-    """Put values in the place of ``$name``, long names first: ``$__range_s`` has ``$__range``."""
-    for name in sorted(values, key=len, reverse=True):
-        expr = expr.replace(f"${name}", values[name])
-    assert "$" not in re.sub(r'"[^"]*"', "", expr), expr
-    return expr
-
-
-def builtin(*, range_seconds: int, interval_seconds: int, points: int) -> dict[str, str]:
-    """Return Grafana's own variables for a time range, scraped that often."""
-    step = max(interval_seconds, round(range_seconds / points))
-    rate = max(step + interval_seconds, 4 * interval_seconds)
-    return {
-        "__range": f"{range_seconds}s",
-        "__range_s": str(range_seconds),
-        "__interval": f"{step}s",
-        "__interval_ms": str(step * 1000),
-        "__rate_interval": f"{rate}s",
-    }
-
-
-def chosen(names: list[str]) -> str:
-    """Write several values of a variable as Grafana does in a regular expression."""
-    escaped = [re.sub(r"([\\^$*+?.()|{}\[\]/])", r"\\\\\1", name) for name in names]
-    return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dashboards.picture.query import Reader, interpolated, regex
 from rules import render
 from rules.settings import defaults
 from setup.demo.monitoring import Prometheus, Target, prometheus
@@ -59,10 +60,8 @@ class Story:
         """Return the series of the answer, as Grafana would have it at that time."""
         end = self.at(moment)
         seconds = round(end - self.began)
-        own = grafana.builtin(
-            range_seconds=seconds, interval_seconds=INTERVAL_SECONDS, points=asked.points
-        )
-        query = grafana.interpolated(asked.expr, values | own)
+        own = Reader(self.began, end, INTERVAL_SECONDS).builtin(asked.points)
+        query = interpolated(asked.expr, values | own)
         if asked.instant:
             answer = self.server.ask("/api/v1/query", query=query, time=str(end))
         else:
@@ -82,14 +81,14 @@ class Story:
         for name, label, series in grafana.variables(dashboard):
             options = self.server.ask(
                 f"/api/v1/label/{label}/values",
-                **{"match[]": grafana.interpolated(series, values)},
+                **{"match[]": interpolated(series, values)},
                 start=str(self.began),
                 end=str(self.at(moment)),
             )["data"]
             assert options, f"{dashboard['uid']}: nothing to choose for {name}"
-            values[name] = everything[name] or grafana.chosen(options)
+            values[name] = everything[name] or regex(options)
             if name == "node" and nodes:
-                values[name] = grafana.chosen(nodes)
+                values[name] = regex(nodes)
         return values
 
 
