@@ -220,3 +220,24 @@ def test_without_events_gpus_are_read_all_the_same_and_events_tried_again() -> N
     harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)]
     harness.run(3)
     assert sample(harness, 0).xids[31].count == 1
+
+
+@pytest.mark.parametrize("reason", [Reason.LIBRARY_NOT_FOUND, Reason.LIBRARY_MISMATCH])
+def test_a_container_without_the_drivers_library_calls_for_a_new_one(reason: Reason) -> None:
+    harness = Harness(open_error=GpuError(reason, "no library"), claims=HELD)
+    harness.run(655)
+    assert harness.sampler.dead() == ""
+    harness.run(10)
+    assert "while the kubelet advertises GPUs" in harness.sampler.dead()
+    harness.backend.open_error = None
+    harness.run(10)
+    assert harness.sampler.dead() == ""
+
+
+def test_a_node_without_gpus_or_without_its_driver_stays_as_it_is() -> None:
+    harness = Harness(open_error=GpuError(Reason.LIBRARY_NOT_FOUND, "no library"))
+    harness.run(1000)
+    assert harness.sampler.dead() == ""
+    harness = Harness(open_error=GpuError(Reason.DRIVER_NOT_LOADED, "none"), claims=HELD)
+    harness.run(1000)
+    assert harness.sampler.dead() == ""

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 _REVIVE_SECONDS = 60.0
 # A session that can't be closed for so long never will be: a call into the driver hangs for good.
 _STUCK_SECONDS = 60.0
+# A container that was made before the driver's library was on its node has to be made again. The
+# kubelet forgets its back-off after ten minutes, so that one restart does not delay the next.
+_WITHOUT_LIBRARY_SECONDS = 660.0
 # The least time without a step after which the sampling loop counts as dead.
 _STALLED_SECONDS = 10.0
 # A storm of the same XID is told once in so long. It is counted all the same.
@@ -151,6 +154,12 @@ class Sampler:
         stuck = self._session.stuck_seconds()
         if stuck >= _STUCK_SECONDS:
             return f"a call into the driver has hung for {stuck:.0f} s, and nothing can be read"
+        missed = self._session.without_library_seconds()
+        if missed >= _WITHOUT_LIBRARY_SECONDS and any(self._containers.allocatable.values()):
+            return (
+                f"no library of the driver for {missed:.0f} s, while the kubelet advertises GPUs: a"
+                " container gets it when it is made"
+            )
         return ""
 
     def stop(self) -> None:

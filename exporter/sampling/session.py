@@ -67,6 +67,7 @@ class Session:
         self._next_try = 0.0
         self._failures = _no_failures()
         self._message = "not opened yet"
+        self._without_library_since: float | None = None
         self.driver: Driver | None = None
         self._waiting_since: float | None = None
         self._event_failures = _no_failures()
@@ -105,6 +106,14 @@ class Session:
         Nothing can be read until they do, and only a new process helps.
         """
         return self._clock() - self._since if self._phase is _Phase.CLOSING else 0.0
+
+    def without_library_seconds(self) -> float:
+        """Return for how long the driver's library has been missing, or not the driver's; 0 if not.
+
+        A container gets its libraries when it is made: only a new one has others.
+        """
+        since = self._without_library_since
+        return 0.0 if since is None else self._clock() - since
 
     def stop(self) -> None:
         """Let both threads end once their call returns."""
@@ -166,12 +175,17 @@ class Session:
                 extra={"version": result.driver.version, "gpus": len(result.readers)},
             )
         self.driver, self._message = result.driver, ""
+        self._without_library_since = None
         self._on_open(result.readers)
         if self._waiting_since is None:
             self._wait_events()
 
     def _down(self, error: GpuError) -> None:
         self._failures[error.reason] += 1
+        if error.reason not in {Reason.LIBRARY_NOT_FOUND, Reason.LIBRARY_MISMATCH}:
+            self._without_library_since = None
+        elif self._without_library_since is None:
+            self._without_library_since = self._clock()
         message = str(error)
         if self.driver is not None or message != self._message:
             log.warning("driver is down: %s", message, extra={"reason": error.reason})
