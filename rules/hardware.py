@@ -48,7 +48,15 @@ STATES: Final = (
             "On node {{ $labels.node }} the GPU driver does not answer: none of its GPUs can be"
             " used."
         ),
-        expr='max by (node) (gpu_exporter_source_up{source=~"nvml|simulated"}) == 0',
+        # A node without GPUs has no driver either, and may well have an exporter.
+        expr="""
+            max by (node) (gpu_exporter_source_up{source=~"nvml|simulated"}) == 0
+            and on (node)
+            (
+              max_over_time(node:gpu_known:gpus[${window}]) > 0
+              or max by (node) (max_over_time(gpu_allocatable_devices[${window}])) > 0
+            )
+        """,
     ),
     # The kubelet counts shares where GPUs are shared: then the number of GPUs divides theirs.
     Alert(

@@ -202,7 +202,11 @@ ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
         "GPULost": _alert("critical", "0s"),
         "GPUHung": _alert("critical", "2m"),
         "GPUUnreadable": _alert("warning", "10m"),
-        "GPUDriverDown": _alert("critical", "10m"),
+        "GPUDriverDown": _alert(
+            "critical",
+            "10m",
+            window=Setting("1d", Kind.DURATION, "How far back the node was known to have GPUs."),
+        ),
         "GPUFewerThanAdvertised": _alert(
             "warning",
             "10m",

@@ -8,6 +8,8 @@ import pytest
 from tests.rules.promtool import Case, Firing, Watched, check
 from tests.rules.things import GPU, GPU_NAME, on_gpu
 
+DRIVER = 'gpu_exporter_source_up{node="n1",source="nvml"}'
+
 
 def flag(alert: str, severity: str, series: str, wait: int, description: str) -> Watched:
     """Make the cases of an alert that stands as long as a gauge is 1, ``wait`` minutes later."""
@@ -121,7 +123,7 @@ WATCHED = (
         (
             Case(
                 "unloaded",
-                {'gpu_exporter_source_up{node="n1",source="nvml"}': "1x5 0x20"},
+                {DRIVER: "1x5 0x20", **known(8)},
                 {
                     "15m": (),
                     "16m": (
@@ -134,18 +136,29 @@ WATCHED = (
                 },
             ),
             Case(
-                "an upgrade",
-                {'gpu_exporter_source_up{node="n1",source="nvml"}': "1x5 0x5 1x20"},
-                {"17m": ()},
+                "never loaded, where the kubelet has GPUs",
+                {DRIVER: "0x20", ALLOCATABLE: "8x3 0x20"},
+                {
+                    "9m": (),
+                    "11m": (
+                        Firing(
+                            "On node n1 the GPU driver does not answer: none of its GPUs can be"
+                            " used.",
+                            {"node": "n1"},
+                        ),
+                    ),
+                },
             ),
+            Case("a node without GPUs", {DRIVER: "0x30"}, {"29m": ()}),
+            Case("an upgrade", {DRIVER: "1x5 0x5 1x20", **known(8)}, {"17m": ()}),
             Case(
                 "the kubelet's trouble",
-                {'gpu_exporter_source_up{node="n1",source="kubelet"}': "0x20"},
+                {'gpu_exporter_source_up{node="n1",source="kubelet"}': "0x20", **known(8)},
                 {"17m": ()},
             ),
             Case(
                 "the exporter is gone",
-                {'gpu_exporter_source_up{node="n1",source="nvml"}': "1x5 0x5 stale"},
+                {DRIVER: "1x5 0x5 stale", **known(8)},
                 {"17m": ()},
             ),
         ),
