@@ -49,6 +49,14 @@ def _default(setting: Setting) -> Any:
             return value
 
 
+JOB: Final = settings.table()["job"]
+"""The setting that goes by the release's name if the chart is not told otherwise."""
+_JOB_MEANING: Final = (
+    f"{JOB.meaning} When empty `{JOB.default}`, or `.*NAME.*` where the release's objects have a "
+    "NAME that is not like that."
+)
+
+
 def _values() -> Iterator[Value]:
     yield switch(f"{ROOT}.enabled", "Make a PrometheusRule of the rules and alerts.")
     yield Value(f"{ROOT}.labels", {}, LABELS, "Labels by which your Prometheus chooses its rules.")
@@ -63,7 +71,10 @@ def _values() -> Iterator[Value]:
         "Price of a GPU for an hour, by model, for what idle GPUs cost.",
     )
     for path, setting in settings.table().items():
-        yield Value(f"{ROOT}.{path}", _default(setting), _SCHEMAS[setting.kind], setting.meaning)
+        default, meaning = _default(setting), setting.meaning
+        if setting is JOB:
+            default, meaning = "", _JOB_MEANING
+        yield Value(f"{ROOT}.{path}", default, _SCHEMAS[setting.kind], meaning)
 
 
 ALERTING: Final = Section("Rules and alerts", tuple(_values()))

@@ -76,10 +76,10 @@ def values_schema() -> str:
     for section in SECTIONS:
         for value in section.values:
             *parents, key = value.keys
-            place = root["properties"]
+            place = root
             for parent in parents:
-                place = place.setdefault(parent, _object())["properties"]
-            place[key] = {"description": value.meaning, **value.schema}
+                place = _put(place, parent, _object())
+            _put(place, key, {"description": value.meaning, **value.schema})
     root["allOf"] = [
         *(_implies(one, other, on=False) for one, other in REFUSED_TOGETHER),
         *(_implies(one, other, on=True) for one, other in NEEDS),
@@ -89,7 +89,17 @@ def values_schema() -> str:
 
 
 def _object() -> dict[str, Any]:
-    return {"type": "object", "additionalProperties": False, "properties": {}}
+    return {"type": "object", "additionalProperties": False, "required": [], "properties": {}}
+
+
+def _put(place: dict[str, Any], key: str, schema: Schema) -> Any:
+    """Return the schema of an object's key, added if it is not there yet.
+
+    As every value has a default, only what was set to null can be missing: that is refused.
+    """
+    if key not in place["properties"]:
+        place["required"].append(key)
+    return place["properties"].setdefault(key, schema)
 
 
 def _implies(one: str, other: str, *, on: bool) -> Schema:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from daemonset.alerting import JOB
 from daemonset.chart_files import values_schema, values_tables, values_yaml
 from dashboards import generate as dashboards
 from rules import build
@@ -36,6 +37,7 @@ def rules_json() -> str:
         "groups": [asdict(group) for group in build.groups()],
         "optional": build.OPTIONAL,
         "price": build.price("${model}", "${price}"),
+        "job": JOB.default,
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 

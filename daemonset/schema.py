@@ -6,6 +6,8 @@ Helm checks values against them before it renders anything, and says where a bad
 from collections.abc import Mapping
 from typing import Any, Final
 
+from exporter.config.options import OPTIONS
+
 Schema = Mapping[str, Any]
 
 ANYTHING: Final[Schema] = {"type": "object"}
@@ -43,6 +45,8 @@ def either(*schemas: Schema) -> Schema:
 IMAGE: Final = matching(r"[a-z0-9][-a-z0-9._/:]*")
 # As Kubernetes has them: https://kubernetes.io/docs/concepts/overview/working-with-objects/names
 NAME: Final = matching(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+# A Service's name, which all objects share.
+DNS_LABEL_OR_NONE: Final = matching(r"([a-z]([-a-z0-9]{0,61}[a-z0-9])?)?")
 NAME_OR_NONE: Final = matching(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?")
 # https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity
 QUANTITY: Final = either(
@@ -51,10 +55,14 @@ QUANTITY: Final = either(
 # https://prometheus.io/docs/prometheus/latest/configuration/configuration: <duration>
 DURATION_OR_NONE: Final = matching(r"([0-9]+(ms|[smhdwy]))*")
 
-RESOURCES: Final = fields(
-    requests={"type": "object", "additionalProperties": QUANTITY},
-    limits={"type": "object", "additionalProperties": QUANTITY},
-)
+PATH: Final = matching(r"(/[^/\s]+)+")
+POD_LABELS: Final[Schema] = {
+    **LABELS,
+    # By these the DaemonSet knows its pods.
+    "propertyNames": {"not": {"enum": ["app.kubernetes.io/name", "app.kubernetes.io/instance"]}},
+}
+_AMOUNTS: Final = fields((), cpu=QUANTITY, memory=QUANTITY, **{"ephemeral-storage": QUANTITY})
+RESOURCES: Final = fields(requests=_AMOUNTS, limits=_AMOUNTS)
 TOLERATIONS: Final[Schema] = {
     "type": "array",
     "items": fields(
@@ -72,7 +80,13 @@ ENVIRONMENT: Final[Schema] = {
         ("name",), name=matching(r"[-._a-zA-Z][-._a-zA-Z0-9]*"), value=TEXT, valueFrom=ANYTHING
     ),
 }
-ARGUMENTS: Final[Schema] = {"type": "array", "items": matching(r"--[a-z][-a-z]*(=.*)?")}
+_OWN: Final = {
+    *("listen", "node", "kubelet", "kubelet_socket", "pod_watch", "pod_events"),
+    *("tls_cert", "tls_key", "basic_auth_users"),
+}
+"""Options that other values of the chart, or its DaemonSet, stand for."""
+_FLAGS: Final = [option.flag for name, option in OPTIONS.items() if name not in _OWN]
+ARGUMENTS: Final[Schema] = {"type": "array", "items": matching(f"({'|'.join(_FLAGS)})=.*")}
 NAMED: Final[Schema] = {"type": "array", "items": fields(("name",), name=TEXT)}
 VOLUMES: Final[Schema] = {
     "type": "array",

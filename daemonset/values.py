@@ -10,6 +10,7 @@ from daemonset.schema import (
     AFFINITY,
     ANYTHING,
     ARGUMENTS,
+    DNS_LABEL_OR_NONE,
     DURATION_OR_NONE,
     ENVIRONMENT,
     IMAGE,
@@ -18,6 +19,8 @@ from daemonset.schema import (
     NAME_OR_NONE,
     NAMED,
     OBJECTS,
+    PATH,
+    POD_LABELS,
     RESOURCES,
     TEXT,
     TOLERATIONS,
@@ -84,7 +87,7 @@ _PODS: Final = Section(
         Value(
             "fullnameOverride",
             "",
-            NAME_OR_NONE,
+            DNS_LABEL_OR_NONE,
             "Name of every object; the release's, with kube-gpu-exporter in it, when empty.",
         ),
         Value(
@@ -95,10 +98,21 @@ _PODS: Final = Section(
             "operator. Empty where that is the node's default, or the driver is mounted (GKE).",
         ),
         Value(
+            "gpuAccess",
+            "environment",
+            one_of("environment", "volumeMount"),
+            "How the container asks for all GPUs and takes none: environment, by the image's "
+            "NVIDIA_VISIBLE_DEVICES=all; or volumeMount, as well by a mount, for EKS Auto Mode and "
+            "Bottlerocket, which ignore the variable of a container without privileges.",
+        ),
+        Value(
             "nodeSelector",
-            {},
+            {"kubernetes.io/os": "linux"},
             LABELS,
-            "Nodes to run on. Without one it runs on all; where there is no driver, it waits.",
+            "Nodes to run on; yours are added to this one. A driver that is loaded later is found. "
+            "Its libraries, though, come into a container only when that is made: where they were "
+            "missing then, and the kubelet advertises GPUs, /healthz fails after eleven minutes, "
+            "and the kubelet makes a new one.",
         ),
         Value("affinity", {}, AFFINITY, "Nodes to run on, said in more words."),
         Value(
@@ -107,7 +121,7 @@ _PODS: Final = Section(
             TOLERATIONS,
             "Taints of GPU nodes that do not keep it away. A list replaces this one.",
         ),
-        Value("podLabels", {}, LABELS, "Further labels of the pods."),
+        Value("podLabels", {}, POD_LABELS, "Further labels of the pods."),
         Value("podAnnotations", {}, LABELS, "Annotations of the pods."),
         Value(
             "maxUnavailable",
@@ -124,12 +138,17 @@ _PODS: Final = Section(
             "priorityClass.name",
             "",
             NAME_OR_NONE,
-            "Name of the class that is made, or of one that is there.",
+            "Name of the class that is made, not system-..., or of one that is there.",
         ),
-        Value("priorityClass.value", 1_000_000, whole(0, 1_000_000_000), "Its value."),
+        Value(
+            "priorityClass.value",
+            1_000_000,
+            whole(0, 1_000_000_000),
+            "Its value. Kubernetes changes that of no class: for another one, give another name.",
+        ),
         Value(
             "resources",
-            {"requests": {"cpu": "10m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}},
+            {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
             RESOURCES,
             "Never a GPU: it would be taken from a workload. A CPU limit would make it miss reads.",
         ),
@@ -175,12 +194,25 @@ _SEES: Final = Section(
             "See the host's processes: containers' parts of GPUs that are shared. Only with "
             "podWatch.",
         ),
+        switch(
+            "kubelet.enabled",
+            "Ask the kubelet which container holds which GPU, at its socket on the host. Without, "
+            "nobody is known to hold one, the socket's directory is not mounted, and "
+            "securityContext needs no root.",
+            on=True,
+        ),
+        Value(
+            "kubelet.rootDir",
+            "/var/lib/kubelet",
+            PATH,
+            "The kubelet's --root-dir, which has pod-resources with the socket in it.",
+        ),
         switch("serviceAccount.create", "Make a service account.", on=True),
         Value(
             "serviceAccount.name",
             "",
             NAME_OR_NONE,
-            "Name of the one that is made, or of one that is there.",
+            "Name of the one that is made, or of one that is there, which must be said.",
         ),
     ),
 )
@@ -193,7 +225,8 @@ _PROGRAM: Final = Section(
             "extraArgs",
             [],
             ARGUMENTS,
-            "Further flags, such as --pod-labels=team: see the page on configuration.",
+            "Further flags, such as --pod-labels=team: see the page on configuration. None that "
+            "another value stands for.",
         ),
         Value("extraEnv", [], ENVIRONMENT, "Further environment variables."),
         Value("extraVolumes", [], VOLUMES, "Further volumes."),
@@ -274,12 +307,20 @@ _DASHBOARDS: Final = Section(
 _AUTOSCALING: Final = Section(
     "An example of autoscaling: a KEDA ScaledObject of a workload of yours",
     (
-        switch("keda.enabled", "Make the ScaledObject."),
+        switch(
+            "keda.enabled",
+            "Make the ScaledObject. Only with podWatch, which tells the workload's pods.",
+        ),
         Value("keda.namespace", "default", NAME, "Namespace of the workload."),
         Value("keda.kind", "Deployment", one_of("Deployment", "StatefulSet"), "Its kind."),
         Value("keda.name", "inference", NAME, "Its name."),
-        Value("keda.minReplicas", 1, whole(0, 10_000), "Fewest replicas."),
-        Value("keda.maxReplicas", 8, whole(1, 10_000), "Most replicas."),
+        Value(
+            "keda.minReplicas",
+            1,
+            whole(1, 10_000),
+            "Fewest replicas: with none there is no GPU to tell that one is needed.",
+        ),
+        Value("keda.maxReplicas", 8, whole(1, 10_000), "Most replicas, no fewer than the fewest."),
         Value(
             "keda.serverAddress",
             "http://prometheus.monitoring.svc:9090",
@@ -310,5 +351,6 @@ REFUSED_TOGETHER: Final = (("podMonitor.enabled", "serviceMonitor.enabled"),)
 NEEDS: Final = (
     ("podEvents", "podWatch"),
     ("hostPID", "podWatch"),
+    ("keda.enabled", "podWatch"),
 )
 """Switches of which the first is of no use without the second."""

@@ -90,6 +90,7 @@ def test_a_node_without_anything(tmp_path: Path) -> None:
     ("reason", "todo"),
     [
         (Reason.LIBRARY_NOT_FOUND, "runtimeClassName: nvidia"),
+        (Reason.LIBRARY_NOT_FOUND, "mount /dev/null at /var/run/nvidia-container-devices/all"),
         (Reason.LIBRARY_MISMATCH, "restart this pod"),
         (Reason.DRIVER_NOT_LOADED, "modprobe nvidia"),
         (Reason.NO_PERMISSION, "run as root"),

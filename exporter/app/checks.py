@@ -22,7 +22,8 @@ from exporter.processes.owners import ProcessOwners
 
 _RUNTIME_CLASS: Final = (
     "run the pod with runtimeClassName: nvidia, NVIDIA_VISIBLE_DEVICES=all and"
-    " NVIDIA_DRIVER_CAPABILITIES=utility"
+    " NVIDIA_DRIVER_CAPABILITIES=utility; where nodes ignore the former (Bottlerocket), mount"
+    " /dev/null at /var/run/nvidia-container-devices/all"
 )
 _HUNG: Final = "look for an Xid in the kernel log (dmesg); the GPU or the node has to be reset"
 _REMEDIES: Final = {

@@ -95,16 +95,41 @@ def test_what_is_wrong_is_seen() -> None:
         ("maxUnavailable=0", "at '/maxUnavailable'"),
         ("resources.limits.memory=lots", "at '/resources/limits/memory'"),
         ("resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not"),
+        (
+            r"resources.limits.nvidia\.com/gpu=1",
+            "at '/resources/limits': additional properties 'nvidia.com/gpu' not allowed",
+        ),
+        ("fullnameOverride=9lives", "at '/fullnameOverride': '9lives' does not match pattern"),
+        ("fullnameOverride=gpu.metrics", "at '/fullnameOverride': 'gpu.metrics' does not match"),
+        (f"fullnameOverride={'x' * 64}", "at '/fullnameOverride': 'xxx"),
+        (
+            r"podLabels.app\.kubernetes\.io/name=mine",
+            "invalid propertyName 'app.kubernetes.io/name'",
+        ),
+        ("priorityClass.name=system-gpu", "priorityClass.name must not begin with system-"),
+        ("gpuAccess=cdi", "at '/gpuAccess': value must be one of 'environment', 'volumeMount'"),
+        ("kubelet.rootDir=var/lib/kubelet", "at '/kubelet/rootDir': 'var/lib/kubelet' does not"),
+        ("serviceAccount.create=false", "serviceAccount.name must be given when"),
+        ("tls=null", "missing property 'tls'"),
+        ("keda.name=null", "at '/keda': missing property 'name'"),
+        ("image=null,port=null", "missing properties 'image', 'port'"),
+        (
+            "prometheusRule.alerts.GPULost=null",
+            "at '/prometheusRule/alerts': missing property 'GPULost'",
+        ),
         ("tolerations[0].effect=Never", "at '/tolerations/0/effect': value must be one of"),
         ("extraArgs={listen}", "at '/extraArgs/0': 'listen' does not match pattern"),
         ("podMonitor.interval=30", "at '/podMonitor/interval'"),
         ("podMonitor.enabled=true", "at '/serviceMonitor/enabled': value must be false"),
         ("podWatch=false,podEvents=true", "at '/podWatch': value must be true"),
         ("podWatch=false,hostPID=true", "at '/podWatch': value must be true"),
+        ("podWatch=false,keda.enabled=true", "at '/podWatch': value must be true"),
         ("tls.secret=x", "at '/tls': additional properties 'secret' not allowed"),
         ("dashboards.labels.x=1", "at '/dashboards/labels/x': got number, want string"),
         ("keda.utilization=0.7", "at '/keda/utilization': got string, want number"),
         ("keda.utilization=70", "at '/keda/utilization': maximum: got 70, want 1"),
+        ("keda.minReplicas=0", "at '/keda/minReplicas': minimum: got 0, want 1"),
+        ("keda.enabled=true,keda.minReplicas=9", "keda.maxReplicas 8 is below keda.minReplicas 9"),
         (
             "prometheusRule.alerts.GPULost.for=soon",
             "at '/prometheusRule/alerts/GPULost/for': 'soon' does not match pattern",
@@ -137,6 +162,27 @@ def test_values_outside_the_schema_are_refused(given: str, message: str) -> None
     assert done.returncode != 0
     assert done.stdout == ""
     assert message in done.stderr
+
+
+def test_names_of_what_is_there_already_are_taken() -> None:
+    given = "serviceAccount.create=false,serviceAccount.name=mine,priorityClass.create=false"
+    objects = helm_template("--set", f"{given},priorityClass.name=system-node-critical")
+    assert {"ServiceAccount", "PriorityClass"}.isdisjoint(made["kind"] for made in objects)
+    pod = find(objects, "DaemonSet")["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "mine"
+    assert pod["priorityClassName"] == "system-node-critical"
+    assert find(objects, "ClusterRoleBinding")["subjects"][0]["name"] == "mine"
+
+
+def test_further_flags_are_those_that_no_other_value_stands_for() -> None:
+    """Given twice, a flag is an error of the program, or says other than the pod's mounts do."""
+    every = ("--set", "kubelet.enabled=false")
+    given = exporter(helm_template(*EVERYTHING, *every))["args"]
+    own = {argument.partition("=")[0] for argument in given} - {"--pod-labels", "--log-format"}
+    own |= {"--node", "--kubelet-socket"}
+    for option in OPTIONS.values():
+        done = helm("template", "--set", f"extraArgs={{{option.flag}=1}}")
+        assert (done.returncode != 0) == (option.flag in own), option.flag
 
 
 def test_every_flag_that_is_rendered_is_an_option() -> None:
@@ -212,7 +258,7 @@ def test_the_example_of_autoscaling_asks_for_metrics_that_exist() -> None:
     made = find(helm_template(*EVERYTHING, "--set-json", "keda.memory=0.8"), "ScaledObject")
     queries = " ".join(trigger["metadata"]["query"] for trigger in made["spec"]["triggers"])
     named = set(re.findall(r"gpu_\w+", queries))
-    assert len(named) == 3
+    assert len(named) == 4
     assert named <= {family.name for family in TABLE}
 
 
@@ -243,6 +289,11 @@ def test_a_release_fits_the_secret_that_helm_keeps_it_in() -> None:
         ("podMonitor.enabled=true", "No alert looks at it yet"),
         ("podWatch=false", "Without podWatch there are no workloads"),
         ("tls.secretName=x", "curl -s -k https://localhost:9400/metrics"),
+        ("port=9400", "WARNING: image.repository is kube-gpu-exporter, without a registry"),
+        (
+            "port=9400",
+            "kubectl label namespace gpu-monitoring pod-security.kubernetes.io/enforce=privileged",
+        ),
     ],
 )
 def test_notes_tell_the_next_command(given: str, told: str) -> None:
@@ -252,3 +303,17 @@ def test_notes_tell_the_next_command(given: str, told: str) -> None:
     assert "kubectl -n gpu-monitoring rollout status daemonset/kube-gpu-exporter" in notes
     assert "helm -n gpu-monitoring test kube-gpu-exporter" in notes
     assert told in notes
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("image.repository=registry.example/kube-gpu-exporter", "WARNING"),
+        ("image.pullPolicy=Never", "WARNING"),
+        ("kubelet.enabled=false", "pod-security.kubernetes.io"),
+    ],
+)
+def test_notes_do_not_tell_what_is_done_already(given: str, told: str) -> None:
+    done = helm("install", "--dry-run=client", "--set", given)
+    assert done.returncode == 0, done.stderr
+    assert told not in done.stdout.partition("NOTES:\n")[2]

@@ -6,6 +6,7 @@ What may differ, and why:
 - the pod of ``helm test``, which kustomize has no word for;
 - labels by which Helm knows a release's objects (``HELM_LABELS``), in selectors as well, so that a
   cluster may have two releases;
+- lists of volumes and their mounts that are empty: kustomize leaves them, and the chart has none;
 - the order of lists in which Kubernetes knows things by name, such as volumes: kustomize puts what
   an overlay adds first, and the chart last.
 """
@@ -37,8 +38,16 @@ HELM_LABELS: Final = {
     "helm.sh/chart",
 }
 COMPONENTS: Final = {
+    "gpus-by-volume-mount": "gpuAccess=volumeMount",
+    "nri-plugin": (
+        r"podAnnotations.nvidia\.cdi\.k8s\.io/container\.exporter=management.nvidia.com/gpu=all"
+    ),
     "host-pid": "hostPID=true",
     "pod-events": "podEvents=true",
+    "without-kubelet": (
+        "kubelet.enabled=false,securityContext.runAsNonRoot=true,"
+        "securityContext.runAsUser=65532,securityContext.runAsGroup=65532"
+    ),
     "without-pod-watch": "podWatch=false",
     "pod-monitor": "podMonitor.enabled=true",
     "prometheus-rules": "prometheusRule.enabled=true",
@@ -88,7 +97,11 @@ def _by_name(objects: Sequence[Object]) -> dict[str, Any]:
 
 def _without(value: Any, keys: set[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _without(part, keys) for key, part in value.items() if key not in keys}
+        return {
+            key: _without(part, keys)
+            for key, part in value.items()
+            if key not in keys and (part or key not in {"volumes", "volumeMounts"})
+        }
     if isinstance(value, list):
         parts = [_without(part, keys) for part in value]
         named = all(isinstance(part, dict) and "name" in part for part in parts)

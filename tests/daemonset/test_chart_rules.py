@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -87,6 +88,24 @@ def test_every_setting_is_a_value(tmp_path: Path) -> None:
     made = rendered(settings, tmp_path)
     assert made == filled(settings)
     assert made != filled(defaults())
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [
+        ("kube-gpu-exporter", ".*gpu-exporter.*"),
+        ("team-a-gpu-exporter", ".*gpu-exporter.*"),
+        ("nvidia-metrics", ".*nvidia-metrics.*"),
+    ],
+)
+def test_rules_look_at_the_jobs_of_this_release(name: str, job: str) -> None:
+    given = f"fullnameOverride={name},podMonitor.enabled=true"
+    objects = helm_template(*ON, "--set", given)
+    (down,) = (r for r in rules(spec(objects)) if r.get("alert") == "GPUExporterDown")
+    assert f'up{{job=~"{job}"}}' in down["expr"]
+    # As the Prometheus operator names the targets of a PodMonitor.
+    monitor = find(objects, "PodMonitor")["metadata"]
+    assert re.fullmatch(job, f"{monitor['namespace']}/{monitor['name']}")
 
 
 def test_every_alert_and_group_can_be_switched_off(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.daemonset.validation import problems
 OVERLAYS: Final = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
 COMPONENTS: Final = sorted(path.name for path in (KUSTOMIZE / "components").iterdir())
 EXAMPLES: Final = sorted((ROOT / "daemonset" / "examples").glob("*.yaml"))
+OBJECTS: Final = [path for path in EXAMPLES if path.stem != "prometheus-adapter"]
+"""Those of the examples that are objects; the other is a part of one that is there already."""
 APPLY_LIMIT_BYTES: Final = 262_144
 """Of all annotations of an object; ``kubectl apply`` keeps the object in one."""
 
@@ -100,6 +102,50 @@ def test_another_namespace_and_image_reach_everything(tmp_path: Path) -> None:
     assert "gpu-monitoring" not in json.dumps(made)
 
 
+def test_components_leave_objects_of_others_where_they_are(tmp_path: Path) -> None:
+    """A component changes all objects that it comes to, not only those that it brings."""
+    theirs: Object = {"name": "theirs", "namespace": "theirs", "labels": {"grafana_dashboard": "1"}}
+    others = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": theirs}
+    (tmp_path / "others.yaml").write_text(json.dumps(others))
+    used = os.path.relpath(KUSTOMIZE / "overlays" / "gpu-operator", tmp_path)
+    components = [name for name in COMPONENTS if name != "without-pod-watch"]
+    made = composed(tmp_path, resources=[used, "others.yaml"], components=components)
+    assert others in made
+    kinds = ("PodMonitor", "PrometheusRule", "ConfigMap")
+    brought = [one for one in made if one["kind"] in kinds and one != others]
+    assert {(one["kind"], one["metadata"]["namespace"]) for one in brought} == {
+        (kind, "gpu-monitoring") for kind in kinds
+    }
+
+
+def test_the_operators_nri_plugin_stands_in_for_the_runtime_class(tmp_path: Path) -> None:
+    used = os.path.relpath(KUSTOMIZE / "overlays" / "gpu-operator", tmp_path)
+    made = composed(tmp_path, resources=[used], components=["nri-plugin"])
+    assert pod(overlay("gpu-operator"))["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in pod(made)
+    annotations = find(made, "DaemonSet")["spec"]["template"]["metadata"]["annotations"]
+    name = container(made)["name"]
+    assert annotations == {f"nvidia.cdi.k8s.io/container.{name}": "management.nvidia.com/gpu=all"}
+
+
+def test_gpus_are_asked_for_by_a_mount_of_nothing(tmp_path: Path) -> None:
+    """The toolkit looks at mounts of ``/dev/null`` alone; what is mounted where is the device."""
+    made = composed(tmp_path, components=["gpus-by-volume-mount"])
+    volumes = {volume["name"]: volume.get("hostPath") for volume in pod(made)["volumes"]}
+    (mount,) = (
+        mount
+        for mount in container(made)["volumeMounts"]
+        if volumes[mount["name"]] == {"path": "/dev/null", "type": "CharDevice"}
+    )
+    assert mount["mountPath"] == "/var/run/nvidia-container-devices/all"
+    assert {one["name"] for one in container(made)["env"]} == {"NODE_NAME"}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_only_nodes_of_linux_are_taken(name: str) -> None:
+    assert pod(overlay(name))["nodeSelector"] == {"kubernetes.io/os": "linux"}
+
+
 def test_the_image_is_this_version(base: Sequence[Object]) -> None:
     assert container(base)["image"] == f"kube-gpu-exporter:{exporter.__version__}"
 
@@ -138,6 +184,16 @@ def test_the_token_is_there_with_the_watch_only(base: Sequence[Object], tmp_path
     assert "--pod-watch=off" in container(without)["args"]
     assert not {"ClusterRole", "ClusterRoleBinding"} & {made["kind"] for made in without}
     assert find(without, "NetworkPolicy")["spec"]["egress"] == []
+
+
+def test_without_the_kubelet_nothing_is_roots(tmp_path: Path) -> None:
+    without = composed(tmp_path, components=["without-kubelet", "without-pod-watch"])
+    assert container(without)["args"][1:] == ["--pod-watch=off", "--kubelet=off"]
+    assert not pod(without)["volumes"]
+    assert not container(without)["volumeMounts"]
+    context = container(without)["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert {context["runAsUser"], context["runAsGroup"]} == {65532}
 
 
 def test_rights_are_these_and_no_others(base: Sequence[Object], tmp_path: Path) -> None:
@@ -210,7 +266,7 @@ def test_annotations_say_where_to_scrape() -> None:
     }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.stem)
 def test_example_is_valid(path: Path) -> None:
     assert problems(yaml.safe_load_all(path.read_text())) == []
 
@@ -227,12 +283,39 @@ def test_queries_of_an_example_are_promql_on_our_metrics(path: Path, tmp_path: P
     assert {name for query in queries for name in re.findall(r"\bgpu_\w+", query)} <= names
 
 
+def test_only_the_deployments_own_pods_scale_it(tmp_path: Path) -> None:
+    """Another's pods may have names that begin as the Deployment's do."""
+    scaled = yaml.safe_load((ROOT / "daemonset/examples/keda-scaledobject.yaml").read_text())
+    series = [
+        {"series": f'{metric}{{namespace="inference", pod="{pod}"{labels}}}', "values": value}
+        for pod, workload in (("llm-7f9-a", "llm"), ("llm-7f9-b", "llm"), ("llm-db-0", "llm-db"))
+        for metric, labels, value in (
+            ("gpu_container_utilization_ratio", "", "0.5+0x9"),
+            ("gpu_container_memory_used_bytes", "", "30+0x9"),
+            ("gpu_container_memory_limit_bytes", "", "80+0x9"),
+            (
+                "gpu_allocation_info",
+                f', workload_kind="Deployment", workload="{workload}"',
+                "1+0x9",
+            ),
+        )
+    ]
+    asked = [
+        {"expr": query, "eval_time": "5m", "exp_samples": [{"labels": "{}", "value": value}]}
+        for query, value in zip(_queries(scaled), (1.0, 0.75), strict=True)
+    ]
+    checked = tmp_path / "tests.yaml"
+    suite = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    checked.write_text(json.dumps({"tests": [suite]}))
+    _promtool("test", "rules", checked)
+
+
 def test_the_autoscaler_asks_for_what_the_adapter_gives() -> None:
     adapter, scaler = (
         yaml.safe_load((ROOT / "daemonset/examples" / f"{name}.yaml").read_text())
         for name in ("prometheus-adapter", "horizontalpodautoscaler")
     )
-    given = {rule["name"]["as"] for rule in yaml.safe_load(adapter["data"]["config.yaml"])["rules"]}
+    given = {rule["name"]["as"] for rule in adapter["rules"]}
     assert given == {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
 
 
@@ -242,17 +325,14 @@ def _dashboards() -> list[Path]:
 
 def _queries(made: Object) -> list[str]:
     """Return the queries of an example, the adapter's with its placeholders filled in."""
-    if made["kind"] == "ScaledObject":
+    if made.get("kind") == "ScaledObject":
         return [trigger["metadata"]["query"] for trigger in made["spec"]["triggers"]]
-    if made["kind"] != "ConfigMap":
-        return []
-    rules = yaml.safe_load(made["data"]["config.yaml"])["rules"]
     return [
         rule["metricsQuery"]
         .replace("<<.Series>>", rule["seriesQuery"].partition("{")[0])
         .replace("<<.LabelMatchers>>", 'namespace="inference",pod=~"llm-0|llm-1"')
         .replace("<<.GroupBy>>", "pod")
-        for rule in rules
+        for rule in made.get("rules", [])
     ]
 
 

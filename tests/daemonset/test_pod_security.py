@@ -5,7 +5,10 @@ of ``baseline`` included, are for Linux:
 https://kubernetes.io/docs/concepts/security/pod-security-standards
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -81,7 +84,10 @@ MORE: Final[Mapping[str, set[str]]] = {
     "minikube": {"host namespaces"},
     "shared-gpus": {"host namespaces"},
 }
-HOST_PATHS: Final[Mapping[str, set[str]]] = {"gke": {"/home/kubernetes/bin/nvidia"}}
+HOST_PATHS: Final[Mapping[str, set[str]]] = {
+    "gke": {"/home/kubernetes/bin/nvidia"},
+    "eks-karpenter": {"/dev/null"},
+}
 
 OVERLAYS: Final = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
 
@@ -112,6 +118,17 @@ def test_host_paths_are_those_listed_and_read_only(name: str) -> None:
     assert paths == {"/var/lib/kubelet/pod-resources"} | HOST_PATHS.get(name, set())
     assert all(mount["readOnly"] for one in pod["containers"] for mount in one["volumeMounts"])
     assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in pod["containers"])
+
+
+def test_without_the_kubelet_a_pod_is_restricted(tmp_path: Path) -> None:
+    used = {"resources": ["base"], "components": ["components/without-kubelet"]}
+    paths = {
+        kind: [os.path.relpath(KUSTOMIZE / name, tmp_path) for name in names]
+        for kind, names in used.items()
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(paths))
+    pod = find(kustomize(tmp_path), "DaemonSet")["spec"]["template"]["spec"]
+    assert violated(pod) == set()
 
 
 def test_a_namespace_admits_what_is_asked_for() -> None:

@@ -44,7 +44,7 @@ labels:
 {{- if .Values.serviceAccount.create -}}
 {{ .Values.serviceAccount.name | default (include "kube-gpu-exporter.name" .) }}
 {{- else -}}
-{{ .Values.serviceAccount.name | default "default" }}
+{{ required "serviceAccount.name must be given when serviceAccount.create is false" .Values.serviceAccount.name }}
 {{- end -}}
 {{- end -}}
 
@@ -54,6 +54,70 @@ labels:
 {{- else -}}
 {{ .Values.priorityClass.name }}
 {{- end -}}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.volumeMounts" -}}
+{{- if .Values.kubelet.enabled }}
+- name: pod-resources
+  mountPath: /var/lib/kubelet/pod-resources
+  readOnly: true
+{{- end }}
+{{- if eq .Values.gpuAccess "volumeMount" }}
+- name: gpus
+  mountPath: /var/run/nvidia-container-devices/all
+  readOnly: true
+{{- end }}
+{{- if .Values.tls.secretName }}
+- name: tls
+  mountPath: /etc/kube-gpu-exporter/tls
+  readOnly: true
+{{- end }}
+{{- if .Values.basicAuth.secretName }}
+- name: users
+  mountPath: /etc/kube-gpu-exporter/users
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "kube-gpu-exporter.volumes" -}}
+{{- with .Values.kubelet }}
+{{- if .enabled }}
+# The directory, and not the socket in it, which the kubelet makes anew when it starts.
+- name: pod-resources
+  hostPath:
+    path: {{ .rootDir }}/pod-resources
+    type: Directory
+{{- end }}
+{{- end }}
+{{- if eq .Values.gpuAccess "volumeMount" }}
+# NVIDIA's container toolkit takes the name under which it is mounted for that of the GPUs.
+- name: gpus
+  hostPath:
+    path: /dev/null
+    type: CharDevice
+{{- end }}
+{{- with .Values.tls.secretName }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+{{- end }}
+{{- with .Values.basicAuth.secretName }}
+# The hashes alone: the password itself is for Prometheus.
+- name: users
+  secret:
+    secretName: {{ . }}
+    items:
+      - {key: users, path: users}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* An endpoint of a PodMonitor or ServiceMonitor, from its values. */}}
