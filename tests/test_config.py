@@ -165,6 +165,7 @@ BAD_VALUES = {
     "full-interval": ("x", NOT_A_DURATION),
     "fast-interval": ("0s", "'0s' is shorter than 10ms"),
     "slow-interval": ("2h", "'2h' is longer than 1h"),
+    "kubelet-interval": ("1m", "'1m' is longer than 30s"),
     "peak-window": ("-5s", "'-5s' is not a duration (such as 5s)"),
     "listen": (
         "9400",

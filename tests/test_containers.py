@@ -19,6 +19,7 @@ from exporter.model.readings import (
     SlowReading,
 )
 from exporter.model.snapshot import ContainerSample, SourceHealth
+from exporter.sampling.shared import Told
 from exporter.sampling.tracker import GpuTracker
 from tests.scripted import GIB, MIG_GPU, Harness, gpu
 
@@ -63,16 +64,12 @@ class ScriptedProcesses:
 
     running: dict[int, Container] | None = None
 
-    def known(self, holders: Collection[Container]) -> Collection[Container]:
-        return holders
-
-    def containers(
-        self, pids: Iterable[int], holders: Collection[Container]
-    ) -> Mapping[int, Container] | None:
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
         if self.running is None:
             return None
         wanted = set(pids)
-        return {pid: c for pid, c in self.running.items() if pid in wanted and c in holders}
+        found = {pid: c for pid, c in self.running.items() if pid in wanted and c in holders}
+        return Told(found, holders)
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=self.running is not None)

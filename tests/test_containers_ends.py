@@ -38,6 +38,18 @@ def events(harness: Harness, index: int = 0) -> dict[Confidence, int]:
     return {confidence: count for confidence, count in sample.oom.events.items() if count}
 
 
+def test_a_pod_that_was_created_again_is_known_though_its_claims_are_the_same() -> None:
+    first = PodRecord("first", "ml", "train-0", "Job", "train")
+    pods = ScriptedPods({("ml", "train-0"): first})
+    harness = Harness(claims=EXCLUSIVE, pods=pods)
+    harness.run(200)
+    pods.found = {("ml", "train-0"): replace(first, uid="second")}
+    harness.run(200)
+    pods.ends = [ended(harness, MessageClass.GPU_OOM, pod_uid="second")]
+    harness.run(5)
+    assert events(harness) == {Confidence.CONFIRMED: 1}
+
+
 def test_an_end_that_is_told_after_the_series_went_brings_them_back_for_a_grace() -> None:
     pods = ScriptedPods()
     harness = Harness(claims=EXCLUSIVE, pods=pods)

@@ -77,8 +77,9 @@ def test_peaks_are_of_the_container_s_latest_run() -> None:
     busy(ledger, 2.0, 10.0, ratio=0.4)
     sample = only(ledger, 10.0)
     assert (sample.utilization_peak_ratio, sample.memory_peak_bytes) == (0.8, 70 * GIB)
+    ledger.memory(GPU.uuid, Memory(80 * GIB, 10 * GIB, 70 * GIB))
     ledger.runs({train: "second"}, 12.0)
-    assert only(ledger, 12.0).memory_peak_bytes is None
+    assert only(ledger, 12.0).memory_peak_bytes == 10 * GIB
     busy(ledger, 2.0, 15.0, ratio=0.4)  # of both runs
     ledger.memory(GPU.uuid, Memory(80 * GIB, 20 * GIB, 60 * GIB))
     sample = only(ledger, 15.0)

@@ -77,6 +77,17 @@ def test_the_same_end_counts_once_over_relists_and_replays() -> None:
     assert node.events() == NONE_YET | {"confirmed": 1}
 
 
+def test_runs_of_one_restart_count_are_told_apart_by_their_ends() -> None:
+    node = Node()
+    node.hold([held()])
+    for finished_at in (END, END + 60):
+        node.judge.terminated(ended(1, WORDS, finished_at=finished_at))
+        assert len(node.step(finished_at + 5)) == 1
+    node.judge.terminated(ended(1, WORDS, finished_at=END + 60, restart_count=1))
+    assert len(node.step(END + 70)) == 1
+    assert node.events() == NONE_YET | {"confirmed": 3}
+
+
 def test_an_end_that_an_earlier_program_may_have_counted_is_left_alone() -> None:
     node = Node(since=END + 60)
     node.hold([held()])

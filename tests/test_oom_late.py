@@ -69,9 +69,61 @@ def test_an_end_before_its_claims_were_seen_is_not_the_earlier_pods() -> None:
 def test_a_pod_of_the_same_name_on_the_same_gpu_needs_no_new_claims() -> None:
     node = Node()
     node.hold([held()], uid="first")
+    node.hold([held()], END - 300)  # the pod is not known for a while
     node.judge.terminated(ended(1, WORDS, pod_uid="second"))
-    assert node.step(END + 30) == ()
-    assert len(node.step(END + 31)) == 1
+    assert node.step(END + 60) == ()
+    assert len(node.step(END + 61)) == 1
+
+
+def test_of_a_pod_that_took_anothers_place_the_claims_may_be_gone_by_then() -> None:
+    node = Node()
+    node.hold([held()], uid="first")
+    node.judge.terminated(ended(1, WORDS, pod_uid="second"))
+    node.hold([], END + 20)
+    (verdict,) = node.step(END + 61)
+    assert verdict.device_uuid == gpu(0).uuid
+
+
+@pytest.mark.parametrize("claims_gone", [True, False])
+@pytest.mark.parametrize("first", ["first", None])
+def test_a_pod_that_was_created_again_on_the_same_gpu_has_ends_of_its_own(
+    first: str | None, *, claims_gone: bool
+) -> None:
+    node = Node()
+    node.hold([held()], END - 7200, uid=first)
+    node.hold([held()], END - 3600, uid="second")
+    node.judge.terminated(ended(1, WORDS, pod_uid="second"))
+    node.hold([] if claims_gone else [held()], END + 2, uid="second")
+    (found,) = node.judge.step(END + 3)
+    assert found.held == (held(),)
+    assert node.events() == NONE_YET | {"confirmed": 1}
+
+
+@pytest.mark.parametrize(
+    "at", [END - 20, END + 10], ids=["held until before", "held from after it"]
+)
+def test_a_namesake_that_never_held_a_gpu_is_not_judged_by_anothers(at: float) -> None:
+    node = Node()
+    node.read(*range(50, 100))
+    if at < END:
+        node.hold([held()], uid="second")
+        node.hold([], at)
+    else:
+        node.hold([held()], at, uid="second")
+    node.judge.terminated(ended(1, pod_uid="first"))
+    assert [node.step(END + seconds) for seconds in (5, 61, 181)] == [(), (), ()]
+    assert node.events() == NONE_YET
+
+
+def test_claims_that_came_long_after_the_end_of_a_pod_nobody_knew_are_not_its_own() -> None:
+    node = Node()
+    node.hold([held()], END + 61)
+    node.judge.terminated(ended(1, WORDS))
+    assert node.step(END + 62) == ()
+    node = Node()
+    node.hold([held()], END + 59)
+    node.judge.terminated(ended(1, WORDS))
+    assert len(node.step(END + 62)) == 1
 
 
 def test_a_pod_on_two_gpus_is_judged_by_both() -> None:

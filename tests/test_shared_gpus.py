@@ -1,6 +1,7 @@
 """From the processes that a driver lists to what containers have of a shared GPU."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,16 @@ class Owners(ProcessOwners):
     def __init__(self) -> None:
         super().__init__(Path("/nowhere"))
         self.host = True
+        self.known: dict[int, CgroupRef | None] = {
+            1: CgroupRef("uid-a", "a" * 64),
+            2: CgroupRef("uid-b", "b" * 64),
+        }
 
     def sees_host(self) -> bool:
         return self.host
 
     def owners(self, pids: Iterable[int]) -> dict[int, CgroupRef | None]:
-        known = {1: CgroupRef("uid-a", "a" * 64), 2: CgroupRef("uid-b", "b" * 64)}
-        return {pid: known.get(pid) for pid in pids}
+        return {pid: self.known.get(pid) for pid in pids}
 
 
 def pod(name: str) -> PodRecord:
@@ -105,6 +109,42 @@ def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -
     node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.3), (2, 0.1))) == pytest.approx({A: 0.75})
     assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
+
+
+def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node) -> None:
+    """While the API server is away its id is unknown, and in a pod of several it may be any."""
+    side = ContainerRecord("side", "c" * 64)
+    node.pods["ml", "a"] = replace(pod("a"), containers=(*pod("a").containers, side))
+    node.owners.known[1] = CgroupRef("uid-a", "d" * 64)
+    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    assert node.shared.busy_shares(full((1, 0.9), (2, 0.1))) == {B: 0.1}
+    assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {B: 6 * GIB}}
+    assert node.shared.busy_shares(full((2, 0.1))) == {A: 0.0, B: 1.0}
+    # A process of the run before may still be listed.
+    node.owners.known[3] = CgroupRef("uid-a", "a" * 64)
+    assert node.shared.busy_shares(full((1, 0.6), (2, 0.2), (3, 0.2))) == {B: 0.2}
+
+
+@pytest.mark.parametrize(
+    ("ref", "told"),
+    [
+        (CgroupRef("uid-new", "d" * 64), {B}),
+        (CgroupRef("a static pod's hash", "c" * 64), {A, B}),
+        (CgroupRef("uid-c", "d" * 64), {A, B}),
+        (None, {A, B}),
+    ],
+    ids=["of an unknown pod", "of a known container", "of a pod that holds nothing", "of no pod"],
+)
+def test_a_process_of_others_may_be_a_holders_if_nobody_knows_its_pod(
+    node: Node, ref: CgroupRef | None, told: set[Container]
+) -> None:
+    node.pods["ml", "c"] = replace(
+        pod("c"), containers=(*pod("c").containers, ContainerRecord("side", "e" * 64))
+    )
+    node.owners.known[3] = ref
+    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    shares = node.shared.busy_shares(full((2, 0.5), (3, 0.5)))
+    assert shares == {A: 0.0, B: 0.5} if A in told else shares == {B: 0.5}
 
 
 @pytest.mark.parametrize("trouble", ["pids of our own", "no source"])

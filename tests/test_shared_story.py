@@ -10,7 +10,7 @@ from exporter.gpus import GpuError
 from exporter.model.claims import Container
 from exporter.model.snapshot import SourceHealth
 from exporter.sampling.ledger import Ledger
-from exporter.sampling.shared import SharedGpus
+from exporter.sampling.shared import SharedGpus, Told
 from exporter.sampling.tracker import GpuTracker
 from tests.simulation import World
 
@@ -26,14 +26,9 @@ class Story:
         self.busy: dict[str, float] = defaultdict(float)
         self.joules: dict[str, float] = defaultdict(float)
 
-    def known(self, holders: Collection[Container]) -> Collection[Container]:
-        return holders
-
-    def containers(
-        self, pids: Iterable[int], holders: Collection[Container]
-    ) -> dict[int, Container]:
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told:
         states = [s for s in self.world.backend.containers() if s.container in holders]
-        return {pid: state.container for state in states for pid in state.pids}
+        return Told({pid: state.container for state in states for pid in state.pids}, holders)
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=True)

@@ -12,6 +12,7 @@ from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.kubernetes.simulated import SimulatedApiServer
 from exporter.model.claims import Container
 from exporter.model.snapshot import SourceHealth
+from exporter.sampling.shared import Told
 
 # How often the scenario is looked at.
 _KUBELET_SECONDS = 0.2
@@ -28,12 +29,7 @@ class SimulatedProcesses:
         self._running: Mapping[int, Container] = {}
         self._looked = -math.inf
 
-    def known(self, holders: Collection[Container]) -> Collection[Container]:
-        return holders
-
-    def containers(
-        self, pids: Iterable[int], holders: Collection[Container]
-    ) -> Mapping[int, Container]:
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told:
         now = self._backend.seconds
         if now - self._looked >= _PROCESSES_SECONDS:
             self._looked = now
@@ -41,7 +37,7 @@ class SimulatedProcesses:
                 pid: state.container for state in self._backend.containers() for pid in state.pids
             }
         found = {pid: self._running[pid] for pid in pids if pid in self._running}
-        return {pid: container for pid, container in found.items() if container in holders}
+        return Told({pid: who for pid, who in found.items() if who in holders}, holders)
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=True)

@@ -35,6 +35,30 @@ def containers_by_pid(
     return {pid: container for pid, container in found.items() if container is not None}
 
 
+def told_holders(
+    owners: Mapping[int, CgroupRef | None],
+    found: Mapping[int, Container],
+    holders: Iterable[Container],
+    pods: Mapping[tuple[str, str], PodRecord],
+) -> set[Container]:
+    """Return the holders of whose processes none is missing in ``found``.
+
+    A process in a container that nobody knows yet, as after a restart, may be any holder's of its
+    pod; in a pod that nobody knows either, any holder's of whom none was found. ``pods`` are all of
+    the node's, by namespace and name: of a holder that has none there, nothing can be found.
+    """
+    told = {holder for holder in holders if (holder.namespace, holder.pod) in pods}
+    lost = {pid: owner for pid, owner in owners.items() if owner and pid not in found}
+    if not lost:
+        return told
+    others = containers_by_pid(lost, pods.values())
+    names = {pod.uid: name for name, pod in pods.items()}
+    theirs = {names.get(owner.pod_uid) for pid, owner in lost.items() if pid not in others}
+    if None in theirs:
+        told &= set(found.values())
+    return {holder for holder in told if (holder.namespace, holder.pod) not in theirs}
+
+
 def busy_shares(
     utilization: Iterable[ProcessUtilization], containers: Mapping[int, Container]
 ) -> dict[Container, float]:

@@ -232,7 +232,12 @@ class Config:
         "Socket of the kubelet's pod-resources API.",
     )
     kubelet_interval: float = _duration(
-        5.0, "Kubelet", 0.1, 10 * _MINUTE, "Time between questions to the kubelet."
+        5.0,
+        "Kubelet",
+        0.1,
+        30.0,
+        "Time between questions to the kubelet. At most 30s, or it can't be told whose end it was "
+        "when one pod follows another.",
     )
     kubelet_timeout: float = _duration(
         5.0, "Kubelet", 0.1, _MINUTE, "Time that the kubelet has to answer."

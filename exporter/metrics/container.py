@@ -127,9 +127,10 @@ CONTAINERS = (
     ),
     _family(
         "gpu_container_utilization_peak_ratio",
-        "Highest utilization of the container's device since the container was last started, of the"
-        " driver's samples (some 5 a second), under MIG of the means over a full tick; of a shared"
-        " GPU, of those of its part. Without the pod watch, since it got the device.",
+        "Highest utilization of the container's device since the exporter heard that the container"
+        " was last started, of the driver's samples (some 5 a second), under MIG of the means over"
+        " a full tick; of a shared GPU, of those of its part. Without the pod watch, since it got"
+        " the device.",
         lambda c: c.utilization_peak_ratio,
     ),
     _family(
@@ -152,8 +153,8 @@ CONTAINERS = (
     ),
     _family(
         "gpu_container_memory_peak_bytes",
-        "Highest device memory use since the container was last started, as the fast tick saw it;"
-        " without the pod watch, since it got the device.",
+        "Highest device memory use since the exporter heard that the container was last started, as"
+        " the fast tick saw it; without the pod watch, since the container got the device.",
         lambda c: c.memory_peak_bytes,
     ),
     _family(

@@ -116,7 +116,7 @@ class Containers:
 
     def refresh(self, trackers: Iterable[GpuTracker], now: float, timestamp: float) -> bool:
         """Join everything again if a part of it has changed; return whether anything has."""
-        changed = self._resolve(list(trackers), now, timestamp)
+        changed = self._resolve(list(trackers), now)
         self._hear_of_runs(now)
         return self._hear_of_ends(now, timestamp) or changed
 
@@ -181,7 +181,7 @@ class Containers:
     def unresolved(self) -> Mapping[str, int]:
         return self._resolution.unresolved
 
-    def _resolve(self, trackers: list[GpuTracker], now: float, timestamp: float) -> bool:
+    def _resolve(self, trackers: list[GpuTracker], now: float) -> bool:
         claims = self._claim_source.claims(now) if self._claim_source else None
         gpus = tuple(tracker.gpu for tracker in trackers)
         mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
@@ -194,8 +194,6 @@ class Containers:
         self._ledger.hold(self._resolution.allocations if claims is not None else None, now)
         self._ledger.keep({uuid for tracker in trackers for uuid in tracker.devices})
         self._shared.hold(self._resolution.allocations)
-        if claims is not None and self._pod_source:  # else nobody can tell
-            self._judge.hold(self._resolution.allocations, self._pod_source.pods(), timestamp)
         for tracker in trackers:
             self.memory(tracker)
         return True
@@ -226,6 +224,9 @@ class Containers:
     def _hear_of_ends(self, now: float, timestamp: float) -> bool:
         if self._pod_source is None:
             return False
+        if self._claims is not None:  # else nobody can tell
+            # Also without new claims: another pod of a name may hold what the one before it held.
+            self._judge.hold(self._resolution.allocations, self._pod_source.pods(), timestamp)
         for termination in self._pod_source.take_terminations():
             self._judge.terminated(termination)
         judgements = self._judge.step(timestamp)

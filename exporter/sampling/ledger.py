@@ -58,7 +58,7 @@ class _Entry:
 
     def begin_peaks(self, now: float) -> None:
         self.run_since = now
-        self.memory_peak = self.utilization_peak = None
+        self.memory_peak, self.utilization_peak = self.memory_used, None
 
     def forget_gauges(self) -> None:
         self.utilization = self.memory_used = self.memory_limit = None

@@ -21,8 +21,8 @@ _LATE_SECONDS = 2.0
 # so long an unknown container may yet turn out to hold a GPU, and one that holds none any more may
 # turn out to have ended badly.
 _PATIENCE_SECONDS = 180.0
-# By then the kubelet has been asked again, and what it still tells of is there.
-_ASKED_AGAIN_SECONDS = 30.0
+# By then the kubelet has been asked again: every 30 s at least, by its option and its back-off.
+_ASKED_AGAIN_SECONDS = 60.0
 # Pods show their last ends for as long as they live, and every new listing tells them again. One
 # that is older is not judged any more, so that what has been judged need not be known for ever.
 _JUDGED_WITHIN_SECONDS = 3600.0
@@ -34,6 +34,17 @@ class _End(NamedTuple):
     pod_uid: str
     container: str
     restart_count: int
+    finished_at: float
+    """A lost status begins its count anew, and two short runs may end in one second."""
+
+    @classmethod
+    def of(cls, termination: Termination) -> Self:
+        return cls(
+            termination.pod_uid,
+            termination.container.name,
+            termination.restart_count,
+            termination.finished_at,
+        )
 
 
 class _Xid(NamedTuple):
@@ -83,11 +94,11 @@ class _Accounted(NamedTuple):
 
 @dataclass(slots=True)
 class _Holding:
-    """An allocation, and from when to when it was told of."""
+    """An allocation to one pod, and from when to when it was told of."""
 
     allocation: Allocation
     pod_uid: str | None
-    """``None``: the pod was not known when the allocation was."""
+    """``None``: the pod was not known then."""
     since: float
     ended: float | None = None
     kept_until: float = inf
@@ -143,20 +154,23 @@ class OomJudge:
         """Take who holds what from now on, and the pods that are known by namespace and name.
 
         Counters of a container start at 0 here. What is no longer held is kept for a while: its end
-        may be told later than that it is gone.
+        may be told later than that it is gone. So is what another pod of that name holds now.
         """
+        uids = {name: pod.uid for name, pod in pods.items()}
         current = {(a.container, a.device_uuid): a for a in allocations}
         for holding in chain.from_iterable(self._holdings.values()):
             if holding.ended is None:
                 allocation = holding.allocation
-                still = current.pop((allocation.container, allocation.device_uuid), None)
-                if still is None:
-                    holding.ended, holding.kept_until = now, now + self._kept_seconds
+                container = allocation.container
+                key = container, allocation.device_uuid
+                uid = uids.get((container.namespace, container.pod), holding.pod_uid)
+                if key in current and uid == holding.pod_uid:
+                    holding.allocation = current.pop(key)
                 else:
-                    holding.allocation = still
+                    holding.ended, holding.kept_until = now, now + self._kept_seconds
         for (container, device_uuid), allocation in current.items():
-            pod = pods.get((container.namespace, container.pod))
-            holding = _Holding(allocation, pod.uid if pod else None, since=now)
+            uid = uids.get((container.namespace, container.pod))
+            holding = _Holding(allocation, uid, since=now)
             self._holdings.setdefault(container, []).append(holding)
             self._host_kills.setdefault(container, 0)
             self._counts.setdefault((container, device_uuid), _Counts(dict.fromkeys(Confidence, 0)))
@@ -180,7 +194,7 @@ class OomJudge:
 
     def terminated(self, termination: Termination) -> None:
         """Take the end of any container of the node; that it held a GPU may become known later."""
-        end = _End(termination.pod_uid, termination.container.name, termination.restart_count)
+        end = _End.of(termination)
         if termination.finished_at >= self._oldest and end not in self._judged:
             self._waiting[end] = termination
 
@@ -218,9 +232,15 @@ class OomJudge:
         of_pod = [holding for holding in known if holding.pod_uid == termination.pod_uid]
         if not of_pod:
             # A pod may have taken the place of another of its name, and on the same device, between
-            # two answers of the kubelet.
-            same_place = age > _ASKED_AGAIN_SECONDS
-            of_pod = [h for h in known if h.pod_uid is None or (same_place and h.ended is None)]
+            # two answers of the kubelet. A pod that was known only after the end is a later one.
+            taken = age > _ASKED_AGAIN_SECONDS
+            of_pod = [
+                holding
+                for holding in known
+                if (taken or holding.pod_uid is None)
+                and holding.away_from(termination.finished_at)
+                <= (_ASKED_AGAIN_SECONDS if holding.pod_uid is None else 0.0)
+            ]
         away = [holding.away_from(termination.finished_at) for holding in of_pod]
         nearest = min(away, default=0.0)
         return [h for h, seconds in zip(of_pod, away, strict=True) if seconds == nearest]

@@ -2,9 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from exporter.attribution.sharing import busy_shares, containers_by_pid, memory_parts
+from exporter.attribution.sharing import (
+    busy_shares,
+    containers_by_pid,
+    memory_parts,
+    told_holders,
+)
 from exporter.model.claims import Allocation, Container
 from exporter.model.devices import Gpu
 from exporter.model.pods import PodRecord
@@ -13,16 +18,20 @@ from exporter.model.snapshot import SourceHealth
 from exporter.processes.owners import ProcessOwners
 
 
+class Told(NamedTuple):
+    """What can be told of some processes."""
+
+    containers: Mapping[int, Container]
+    """Of those that run in a known container."""
+    holders: Collection[Container]
+    """Those of whose processes none is left out."""
+
+
 class ProcessContainers(Protocol):
     """Tells in which containers processes run."""
 
-    def known(self, holders: Collection[Container]) -> Collection[Container]:
-        """Return those of which it can be told which processes are theirs."""
-
-    def containers(
-        self, pids: Iterable[int], holders: Collection[Container]
-    ) -> Mapping[int, Container] | None:
-        """Return those that run in one of ``holders``; ``None`` when that can't be told."""
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
+        """Tell of processes on a device that ``holders`` share; ``None`` when that can't be."""
 
     def health(self) -> SourceHealth: ...
 
@@ -40,13 +49,7 @@ class PodProcesses:
         self._owners = owners
         self._pods = pods
 
-    def known(self, holders: Collection[Container]) -> Collection[Container]:
-        pods = self._pods()
-        return {holder for holder in holders if (holder.namespace, holder.pod) in pods}
-
-    def containers(
-        self, pids: Iterable[int], holders: Collection[Container]
-    ) -> Mapping[int, Container] | None:
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
         if not self._owners.sees_host():
             return None
         pods = self._pods()
@@ -55,7 +58,8 @@ class PodProcesses:
         owners = self._owners.owners(wanted)
         if owners.keys() != wanted:  # whoever's those are that can't be seen
             return None
-        return containers_by_pid(owners, [pods[name] for name in names])
+        found = containers_by_pid(owners, [pods[name] for name in names])
+        return Told(found, told_holders(owners, found, holders, pods))
 
     def health(self) -> SourceHealth:
         return self._owners.health()
@@ -86,52 +90,54 @@ class SharedGpus:
         return self._source is not None and gpu_uuid in self._holders
 
     def busy_shares(self, reading: FullReading) -> dict[Container, float] | None:
-        """Return the shares that known containers have of what the whole GPU did.
+        """Return the shares that holders have of what the whole GPU did, if theirs can be told.
 
         ``None`` if it can't be split.
         """
         utilization, uuid = reading.process_utilization, reading.gpu.uuid
         if utilization is None:
             return None
-        containers = self._containers(uuid, (process.pid for process in utilization))
-        if containers is None:
+        told = self._tell(uuid, (process.pid for process in utilization))
+        if told is None:
             return None
-        return dict.fromkeys(self._known(uuid), 0.0) | busy_shares(utilization, containers)
+        shares = busy_shares(utilization, told.containers)
+        return {holder: shares.get(holder, 0.0) for holder in told.holders}
 
     def memory_parts(self, gpu: Gpu, reading: FastReading) -> dict[str, dict[Container, int]]:
-        """Return what known containers hold of each of a GPU's devices that can be split."""
+        """Return what holders, if it can be told, hold of each of a GPU's devices."""
         processes = reading.processes
         if processes is None:
             return {}
-        containers = self._containers(gpu.uuid, {process.pid for process in processes})
-        if containers is None:
+        told = self._tell(gpu.uuid, {process.pid for process in processes})
+        if told is None:
             return {}
         devices = [(part.uuid, part.gpu_instance) for part in gpu.leading_slices]
         memories = [(uuid, reading.instance_memory.get(n), n) for uuid, n in devices]
         whole = None if gpu.mig_enabled else reading.memory
         found = {
-            uuid: memory_parts(memory, processes, containers, instance)
+            uuid: memory_parts(memory, processes, told.containers, instance)
             for uuid, memory, instance in [(gpu.uuid, whole, None), *memories]
             if memory is not None
         }
-        known = dict.fromkeys(self._known(gpu.uuid), 0)
-        return {uuid: known | parts for uuid, parts in found.items() if parts is not None}
+        return {
+            uuid: {holder: parts.get(holder, 0) for holder in told.holders}
+            for uuid, parts in found.items()
+            if parts is not None
+        }
 
     def owners(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container]:
         """Return the containers of processes on a shared GPU, of those that can be told.
 
         Also of one that has just ended, if it was there for the reading before.
         """
-        return self._containers(gpu_uuid, pids) or {}
+        told = self._tell(gpu_uuid, pids)
+        return told.containers if told else {}
 
     def health(self) -> list[SourceHealth]:
         return [self._source.health()] if self._source else []
 
-    def _known(self, gpu_uuid: str) -> Collection[Container]:
-        return self._source.known(self._holders.get(gpu_uuid, ())) if self._source else ()
-
-    def _containers(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container] | None:
+    def _tell(self, gpu_uuid: str, pids: Iterable[int]) -> Told | None:
         holders = self._holders.get(gpu_uuid)
         if self._source is None or holders is None:
             return None
-        return self._source.containers(pids, holders)
+        return self._source.tell(pids, holders)
