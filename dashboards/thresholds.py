@@ -10,7 +10,12 @@ def _of(alert: str, setting: str) -> float:
     return float(value)
 
 
-IDLE_SECONDS = _of("GPUContainerIdle", "idleSeconds")
+def _seconds(alert: str, setting: str) -> float:
+    minutes = str(ALERTS[alert][setting].default).removesuffix("m")
+    return float(minutes) * 60
+
+
+IDLE_SECONDS = _seconds("GPUContainerIdle", "window")
 BUSY_LOW = _of("GPUContainerUnderutilised", "busy")
 BUSY_OUTSIDE = _of("GPUUsedOutsidePods", "busy")
 MEMORY_FULL = _of("GPUMemoryNearlyFull", "used")

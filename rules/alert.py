@@ -83,6 +83,25 @@ _IN_EXPRESSIONS: Final = MappingProxyType(
             "and on (node, namespace, pod, container, uuid)\n"
             "last_over_time(gpu_allocation_info[15m] offset ${grace})"
         ),
+        # By the busy counter, for idle_seconds begins anew with each pulse and each restart of the
+        # exporter. Known before the window, or who is new would idle; and there still, for the
+        # counters of a container that has ended stay a while.
+        "IDLE": (
+            "(\n"
+            "  sum by (node, namespace, pod, container, gpu, uuid) (\n"
+            "    rate(\n"
+            '      gpu_container_busy_seconds_total{namespace!~"${exemptNamespaces}"}[${window}]\n'
+            "    )\n"
+            "  )\n"
+            "  / on (node, namespace, pod, container, gpu, uuid)\n"
+            "  sum by (node, namespace, pod, container, gpu, uuid) (\n"
+            "    rate(gpu_container_allocated_seconds_total[${window}])\n"
+            "  )\n"
+            ") < 0.01\n"
+            "and on (node, namespace, pod, container, uuid) gpu_container_idle_seconds\n"
+            "and on (node, namespace, pod, container, uuid)\n"
+            "last_over_time(gpu_container_busy_seconds_total[15m] offset ${window})"
+        ),
         **{
             f"NOT_EXEMPT_{word.upper()}": (
                 "unless on (node, namespace, pod)\n"

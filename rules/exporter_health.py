@@ -5,6 +5,8 @@ from typing import Final
 from rules.alert import GPU, Alert, Audience, Dashboard
 
 EXPORTER: Final = (
+    # What crashes and comes back is never down for long. It silences nothing else on its node, for
+    # it tells no node.
     Alert(
         name="GPUExporterDown",
         audience=Audience.OPERATOR,
@@ -12,10 +14,15 @@ EXPORTER: Final = (
         labels=("job", "instance", "node"),
         summary="A GPU exporter can't be scraped.",
         description=(
-            "Prometheus has not been able to scrape {{ $labels.instance }} of job {{ $labels.job"
-            " }}: of its node's GPUs nothing is known, and their alerts can't fire."
+            "Prometheus can't scrape {{ $labels.instance }} of job {{ $labels.job }}, or only now"
+            " and then: of its node's GPUs nothing is known meanwhile, and their alerts can't fire."
         ),
-        expr='max by (job, instance, node) (up{job=~"${job}"}) == 0',
+        expr="""
+            max by (job, instance, node) (up{job=~"${job}"}) == 0
+            or
+            max by (job, instance) (avg_over_time(up{job=~"${job}"}[${window}])) < ${scraped}
+            and on (job, instance) changes(up{job=~"${job}"}[${window}]) >= 4
+        """,
     ),
     # What nodes have is told by kube-state-metrics; where there is none, by our own past.
     Alert(
@@ -40,6 +47,7 @@ EXPORTER: Final = (
             unless on (node) gpu_exporter_build_info
         """,
     ),
+    # Where all nodes with GPUs are scaled away there is nothing to see, if anybody can tell.
     Alert(
         name="GPUExporterAbsent",
         audience=Audience.OPERATOR,
@@ -50,7 +58,15 @@ EXPORTER: Final = (
             "Prometheus has no series of any GPU exporter: neither GPUs nor the alerts on them"
             " can be trusted."
         ),
-        expr="absent(gpu_exporter_build_info)",
+        expr="""
+            absent(gpu_exporter_build_info)
+            and
+            (
+              sum(kube_node_status_capacity{resource=~"nvidia_com_(gpu|mig).*"}) > 0
+              or
+              absent(kube_node_status_capacity)
+            )
+        """,
     ),
     Alert(
         name="GPUExporterSamplesStale",
@@ -67,6 +83,7 @@ EXPORTER: Final = (
         """,
     ),
     # The driver's failure is GPUDriverDown's. Others are given up on purpose without their rights.
+    # Events are the driver's too: on a node without GPUs there are none.
     Alert(
         name="GPUExporterSourceDown",
         audience=Audience.OPERATOR,
@@ -81,6 +98,11 @@ EXPORTER: Final = (
             max by (node, source) (
               gpu_exporter_source_up{source!~"nvml|simulated|processes|kubernetes_events"}
             ) == 0
+            unless on (node, source)
+            (
+              gpu_exporter_source_up{source="events"}
+              and on (node) gpu_exporter_source_up{source=~"nvml|simulated"} == 0
+            )
         """,
     ),
     Alert(

@@ -58,7 +58,8 @@ STATES: Final = (
             )
         """,
     ),
-    # The kubelet counts shares where GPUs are shared: then the number of GPUs divides theirs.
+    # The kubelet counts shares where GPUs are shared: then the number of GPUs divides theirs. So it
+    # may after a loss (four of eight): for those there is the long window.
     Alert(
         name="GPUFewerThanAdvertised",
         audience=Audience.OPERATOR,

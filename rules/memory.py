@@ -1,8 +1,31 @@
 """Alerts on containers that run out of GPU memory, or will."""
 
+from textwrap import indent
 from typing import Final
 
 from rules.alert import CONTAINER, HELD, Alert, Audience, Dashboard
+
+
+def _new_ends(selector: str, key: str) -> str:
+    """Count the ends within the window: of who has come within it, all that its counter has.
+
+    A container that ends before its first scrape is first seen at 1, which ``increase`` misses.
+    Who was seen in the hour before is not new, whatever gaps there are in what was told.
+    """
+    return indent(
+        f"last_over_time({selector}[${{window}}]) > 0\n"
+        f"unless on ({key})\n"
+        f"last_over_time({selector}[1h] offset ${{window}})\n"
+        "or\n"
+        f"increase({selector}[${{window}}])",
+        "  ",
+    )
+
+
+_EVENT: Final = "${HOLD}, confidence"
+_SURE: Final = _new_ends('gpu_container_oom_events_total{confidence=~"confirmed|likely"}', _EVENT)
+_POSSIBLE: Final = _new_ends('gpu_container_oom_events_total{confidence="possible"}', _EVENT)
+_KILLS: Final = _new_ends("gpu_container_host_oom_kills_total", "${CONTAINER}")
 
 MEMORY: Final = (
     Alert(
@@ -15,11 +38,7 @@ MEMORY: Final = (
             '${CONTAINER} ran out of the memory of ${DEVICE}: {{ $value | printf "%.0f" }} time(s)'
             " within ${window} (evidence: {{ $labels.confidence }})."
         ),
-        expr="""
-            sum by (${HELD}, confidence) (
-              increase(gpu_container_oom_events_total{confidence=~"confirmed|likely"}[${window}])
-            ) > 0
-        """,
+        expr=f"sum by (${{HELD}}, confidence) (\n{_SURE}\n) > 0",
     ),
     Alert(
         name="GPUOutOfMemoryPossible",
@@ -31,11 +50,7 @@ MEMORY: Final = (
             "${CONTAINER} failed with the memory of ${DEVICE} nearly full: {{ $value | printf"
             ' "%.0f" }} time(s) within ${window}.'
         ),
-        expr="""
-            sum by (${HELD}, confidence) (
-              increase(gpu_container_oom_events_total{confidence="possible"}[${window}])
-            ) > 0
-        """,
+        expr=f"sum by (${{HELD}}, confidence) (\n{_POSSIBLE}\n) > 0",
     ),
     # By workload, for a Job's retries are pods of other names. A container on several GPUs ends
     # once: the device that tells most counts.
@@ -50,21 +65,19 @@ MEMORY: Final = (
             ' $labels.workload }} ended for want of GPU memory {{ $value | printf "%.0f" }} time(s)'
             " within ${window}. Each restart loses work and holds GPUs for nothing."
         ),
-        expr="""
-            sum by (namespace, workload_kind, workload) (
-              max by (${CONTAINER}) (
-                sum by (${HOLD}) (
-                  increase(
-                    gpu_container_oom_events_total{confidence=~"confirmed|likely"}[${window}]
-                  )
-                )
-              )
-              * on (${CONTAINER}) group_left (workload_kind, workload)
-              topk by (${CONTAINER}) (1,
-                last_over_time(gpu_allocation_info{workload!=""}[${window}])
-              )
-            ) >= ${events}
-        """,
+        expr=(
+            "sum by (namespace, workload_kind, workload) (\n"
+            "  max by (${CONTAINER}) (\n"
+            "    sum by (${HOLD}) (\n"
+            f"{indent(_SURE, '    ')}\n"
+            "    )\n"
+            "  )\n"
+            "  * on (${CONTAINER}) group_left (workload_kind, workload)\n"
+            "  topk by (${CONTAINER}) (1,\n"
+            '    last_over_time(gpu_allocation_info{workload!=""}[${window}])\n'
+            "  )\n"
+            ") >= ${events}"
+        ),
     ),
     # Growing is: ten minutes are all above the ten before, and these above those before. A minute
     # lies between, or a sample would be in both.
@@ -125,8 +138,6 @@ MEMORY: Final = (
             ' $value | printf "%.0f" }} time(s) within ${window}: its limit of host memory, not of'
             " GPU memory, was too low."
         ),
-        expr="""
-            sum by (${CONTAINER}) (increase(gpu_container_host_oom_kills_total[${window}])) > 0
-        """,
+        expr=f"sum by (${{CONTAINER}}) (\n{_KILLS}\n) > 0",
     ),
 )

@@ -60,6 +60,7 @@ SLOWDOWNS: Final = (
             - ${marginCelsius}
         """,
     ),
+    # A replica without requests rests at a low clock, and models have clocks of their own.
     Alert(
         name="GPUSlowerThanPeers",
         audience=Audience.OPERATOR,
@@ -88,7 +89,15 @@ SLOWDOWNS: Final = (
               count by (namespace, workload_kind, workload) (
                 allocation:gpu_sm_clock:hertz_avg15m
               ) >= ${peers}
-            and on (namespace, workload_kind, workload) workload:gpu_busy:ratio_rate5m > ${busy}
+            and on (${HOLD}) rate(gpu_container_busy_seconds_total[15m]) > ${busy}
+            unless on (namespace, workload_kind, workload)
+              count by (namespace, workload_kind, workload) (
+                count by (namespace, workload_kind, workload, model) (
+                  allocation:gpu_sm_clock:hertz_avg15m
+                  * on (node, uuid) group_left (model)
+                  topk by (node, uuid) (1, gpu_info)
+                )
+              ) > 1
         """,
     ),
 )
@@ -154,6 +163,7 @@ LINKS: Final = (
                 gpu_info * on (node, uuid) group_left ()
                 max by (node, uuid) (gpu_nvlink_active_links)
               ) > 0
+              and on (node, uuid) max_over_time(gpu_nvlink_active_links[${window}]) > 0
             )
         """,
     ),

@@ -36,7 +36,7 @@ prices:                       # of a GPU for an hour; OpenCost's node_gpu_hourly
 groups:
   underuse: {enabled: true}
 alerts:
-  GPUContainerIdle: {for: 10m, severity: info, idleSeconds: 3600}
+  GPUContainerIdle: {for: 10m, severity: info, window: 1h}
   GPUMemoryNearlyFull: {enabled: false}
 ```
 

@@ -76,10 +76,8 @@ def _alert(severity: str, for_: str, keep: str = "0s", **own: Setting) -> Mappin
     )
 
 
-_IDLE_SECONDS: Final = Setting(
-    1800.0,
-    Kind.SECONDS,
-    "Time without activity, 1 % or more of a full tick, from which it is idle.",
+_IDLE_WINDOW: Final = Setting(
+    "30m", Kind.DURATION, "What is looked at: busy for less than 1 % of it, it is idle."
 )
 _PEAK_HELP: Final = "Part of a slice's memory that the highest use may take."
 
@@ -114,10 +112,10 @@ GROUPS: Final[Mapping[str, bool]] = MappingProxyType(
 ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
     {
         # Underuse
-        "GPUContainerIdle": _alert("warning", "5m", "10m", idleSeconds=_IDLE_SECONDS),
+        "GPUContainerIdle": _alert("warning", "5m", "10m", window=_IDLE_WINDOW),
         "GPUContainerUnderutilised": _alert(
             "warning",
-            "15m",
+            "30m",
             window=_window("30m"),
             busy=_ratio(0.5, "Mean share of time busy below which it is underutilised."),
         ),
@@ -125,7 +123,7 @@ ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
             "warning",
             "5m",
             "10m",
-            idleSeconds=_IDLE_SECONDS,
+            window=_IDLE_WINDOW,
             memoryBytes=Setting(1073741824.0, Kind.BYTES, "Device memory held that counts."),
         ),
         "GPULowActivity": _alert(
@@ -185,22 +183,22 @@ ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
         "GPUContainerHostOOMKilled": _alert("warning", "0s", window=_window("15m")),
         # Hardware
         "GPUXidApplication": _alert("warning", "0s", sinceSeconds=_since(300.0)),
-        "GPUXidResetGPU": _alert("critical", "0s", sinceSeconds=_since(3600.0)),
-        "GPUXidRestartNode": _alert("critical", "0s", sinceSeconds=_since(3600.0)),
+        "GPUXidResetGPU": _alert("critical", "0s", "10m", sinceSeconds=_since(86400.0)),
+        "GPUXidRestartNode": _alert("critical", "0s", "10m", sinceSeconds=_since(86400.0)),
         "GPUXidHardware": _alert("warning", "0s", sinceSeconds=_since(3600.0)),
         "GPUXidFollowUp": _alert("info", "0s", sinceSeconds=_since(900.0)),
         "GPUXidUnknown": _alert("warning", "0s", sinceSeconds=_since(3600.0)),
         "GPUEccUncorrectable": _alert("warning", "0s", window=_window("1h")),
         "GPURowRemapPending": _alert("warning", "5m"),
-        "GPURowRemapFailed": _alert("critical", "5m"),
+        "GPURowRemapFailed": _alert("critical", "5m", "10m"),
         "GPURetiredPages": _alert(
             "warning",
             "5m",
             pages=_number(60, "Pages from which NVIDIA replaces the board."),
         ),
-        "GPURecoveryActionNeeded": _alert("critical", "2m"),
-        "GPULost": _alert("critical", "0s"),
-        "GPUHung": _alert("critical", "2m"),
+        "GPURecoveryActionNeeded": _alert("critical", "2m", "10m"),
+        "GPULost": _alert("critical", "0s", "10m"),
+        "GPUHung": _alert("critical", "2m", "10m"),
         "GPUUnreadable": _alert("warning", "10m"),
         "GPUDriverDown": _alert(
             "critical",
@@ -210,7 +208,7 @@ ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
         "GPUFewerThanAdvertised": _alert(
             "warning",
             "10m",
-            window=Setting("1d", Kind.DURATION, "How far back a board that is missing was there."),
+            window=Setting("7d", Kind.DURATION, "How far back a board that is missing was there."),
         ),
         "GPUThermalSlowdown": _alert(
             "warning",
@@ -256,12 +254,17 @@ ALERTS: Final[Mapping[str, Mapping[str, Setting]]] = MappingProxyType(
             deviations=_number(5, "Median absolute deviations below the median."),
             below=_ratio(0.05, "Part of the median that it is below it, at the least."),
             peers=_number(4, "GPUs of the workload from which they can be compared."),
-            busy=_ratio(
-                0.5, "Share of time the workload is busy from which clocks mean something."
-            ),
+            busy=_ratio(0.5, "Share of time the GPU is busy from which its clock means something."),
         ),
         # The exporter
-        "GPUExporterDown": _alert("warning", "10m"),
+        "GPUExporterDown": _alert(
+            "warning",
+            "10m",
+            window=_window("30m"),
+            scraped=_ratio(
+                0.8, "Part of the scrapes that succeed, of an exporter that comes and goes."
+            ),
+        ),
         "GPUExporterMissing": _alert("warning", "15m"),
         "GPUExporterAbsent": _alert("critical", "15m"),
         "GPUExporterSamplesStale": _alert(

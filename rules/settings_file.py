@@ -12,6 +12,7 @@ import yaml
 from rules.settings import Kind, Setting, Settings, Value, defaults, table
 
 _DURATION: Final = re.compile(r"(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
+_NOT_RE2: Final = re.compile(r"\(\?(?:<?[=!]|[>(#]|P=)")
 _MODEL: Final = re.compile(r'[^"\\\n]+')
 
 
@@ -158,6 +159,9 @@ def _ratio(node: yaml.Node) -> float:
 
 def _pattern(node: yaml.Node) -> str:
     text = _scalar(node, Kind.PATTERN)
+    # Python's expressions can do more than Prometheus', which are RE2's.
+    if foreign := _NOT_RE2.search(text):
+        raise ValueError(f"{text!r} is not {Kind.PATTERN}: Prometheus has no {foreign[0]!r}")
     try:
         re.compile(text)
     except re.error as error:

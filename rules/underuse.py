@@ -12,16 +12,17 @@ UNDERUSE: Final = (
         labels=HELD,
         summary="A container holds a GPU and does not use it.",
         description=(
-            "${CONTAINER} has left ${DEVICE} idle for {{ $value | humanizeDuration }}. Nobody"
-            " else can have the GPU meanwhile."
+            "${CONTAINER} kept ${DEVICE} busy for {{ $value | humanizePercentage }} of the last"
+            " ${window}, less than 1%: it idles. Nobody else can have the GPU meanwhile."
         ),
         expr="""
-            max by (${HELD}) (gpu_container_idle_seconds{${NAMESPACES}}) >= ${idleSeconds}
+            ${IDLE}
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}
         """,
     ),
-    # Without the lower bound each idle container would be told of twice.
+    # What idles is the other alert's: hence the lower bound, and a "for" as long as the window, in
+    # which what has just stopped comes to idle.
     Alert(
         name="GPUContainerUnderutilised",
         audience=Audience.OWNER,
@@ -56,13 +57,15 @@ UNDERUSE: Final = (
         labels=HELD,
         summary="An idle container keeps GPU memory.",
         description=(
-            "${CONTAINER} holds {{ $value | humanize1024 }}B of the memory of ${DEVICE}, idle for"
-            " {{ ${idleSeconds} | humanizeDuration }} or longer."
+            "${CONTAINER} holds {{ $value | humanize1024 }}B of the memory of ${DEVICE}, and kept"
+            " it busy for less than 1% of the last ${window}."
         ),
         expr="""
             max by (${HELD}) (gpu_container_memory_used_bytes{${NAMESPACES}}) >= ${memoryBytes}
             and on (${HELD})
-            max by (${HELD}) (gpu_container_idle_seconds{${NAMESPACES}}) >= ${idleSeconds}
+            (
+              ${IDLE}
+            )
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}
         """,

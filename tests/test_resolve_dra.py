@@ -63,6 +63,20 @@ def test_of_several_slices_made_on_claiming_the_place_tells() -> None:
     assert resolution.unresolved == {"no_such_device": 1}
 
 
+def test_a_slice_whose_place_is_unknown_is_not_taken_beside_ones_whose_is_known() -> None:
+    slices = tuple(
+        replace(mig_slice(number, 16), placement_start=start)
+        for number, start in ((7, None), (8, 4))
+    )
+    cut = gpu(0, mig_enabled=True, slices=slices)
+    devices = published(parent_uuid=cut.uuid, profile="1g.10gb", placement_start=4)
+    (allocation,) = resolve(Claims(dra=(claim("train"),)), [cut], dra_devices=devices).allocations
+    assert allocation.slice == slices[1]
+    elsewhere = published(parent_uuid=cut.uuid, profile="1g.10gb", placement_start=2)
+    resolution = resolve(Claims(dra=(claim("train"),)), [cut], dra_devices=elsewhere)
+    assert resolution.unresolved == {"no_such_device": 1}
+
+
 def test_containers_that_share_a_claim_hold_equal_parts() -> None:
     claims = Claims(dra=(claim("a"), claim("b")))
     first, second = resolve(claims, [gpu(0)], dra_devices=published(gpu(0).uuid)).allocations

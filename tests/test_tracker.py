@@ -227,6 +227,15 @@ def test_a_new_mig_layout_replaces_the_slices_and_keeps_counters_of_those_that_s
     }
 
 
+def test_a_slice_goes_on_when_its_place_is_not_told_for_once() -> None:
+    tracker, busy = tracked(MIG_GPU), {1: activity(1.0)}
+    for now, place in ((5.0, 4), (10.0, None), (15.0, 4)):
+        part = replace(mig_slice(1, 40), placement_start=place)
+        told = replace(MIG_GPU, slices=(part,))
+        tracker.full(FullReading(told, instance_activity=busy), now)
+        assert data(tracker, now).slices[1].busy_seconds == now
+
+
 def test_energy_of_a_whole_gpu_is_its_own() -> None:
     tracker = tracked(gpu(0))
     assert [s.joules for s in tracker.slow(SlowReading(energy_joules=1e6), 0.0)] == [0.0]

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from aiohttp import ClientSession, TCPConnector, encode_basic_auth, web
 
 from exporter.app import cli
 from exporter.app.exits import ExitCode
-from exporter.web.files import UnusableFileError
+from exporter.web.files import Reread, UnusableFileError
 from exporter.web.server import listen, serving
 from exporter.web.tls import tls
 from exporter.web.users import Users, authenticate
@@ -201,6 +202,66 @@ async def test_a_changed_password_is_the_only_one(users_file: Path) -> None:
         assert await status(f"{url}/metrics", new) == 200
 
 
+async def test_what_could_not_be_read_is_told_once(
+    users_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    users = Users(users_file)
+    old = encode_basic_auth("prometheus", PASSWORD)
+    write(users_file, "half a li")
+    for _ in range(3):
+        assert await users.admit(old)
+    assert len(caplog.records) == 1
+    write(users_file, f"scraper:{hashed(PASSWORD)}")
+    assert not await users.admit(old)
+    assert await users.admit(encode_basic_auth("scraper", PASSWORD))
+
+
+def test_what_fails_without_the_file_changing_is_tried_again(tmp_path: Path) -> None:
+    path, works = tmp_path / "file", [True, False, False, True]
+    path.write_text("1")
+
+    def make() -> str:
+        if not works.pop(0):
+            raise UnusableFileError("not now")
+        return path.read_text()
+
+    reread = Reread(make, path)
+    path.write_text("22")
+    assert [reread(), reread(), reread(), reread()] == ["1", "1", "22", "22"]
+
+
+async def test_nobody_is_answered_as_slowly_as_the_slowest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    def checkpw(_: bytes, against: bytes) -> bool:
+        asked.append(against)
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
+    path = tmp_path / "users"
+    path.write_text(f"fast:$2b$05${53 * '.'}\nslow:$2b$12${53 * '.'}\n")
+    await Users(path).admit(encode_basic_auth("who", "x"))
+    assert [against[:7] for against in asked] == [b"$2b$12$"]
+
+
+async def test_too_many_who_wait_are_sent_away(
+    users_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: release.wait(5))
+    users = Users(users_file)
+    who = [encode_basic_auth("prometheus", str(number)) for number in range(20)]
+    asked = [asyncio.create_task(users.admit(each)) for each in who]
+    await asyncio.sleep(0)
+    release.set()
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [each for each in told if isinstance(each, web.HTTPServiceUnavailable)]
+    assert len(refused) == 4
+    assert refused[0].headers["Retry-After"] == "5"
+
+
 async def test_a_password_does_not_pass_for_its_first_72_bytes(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_text(f"prometheus:{hashed('x' * 72)}")
@@ -217,6 +278,9 @@ async def test_a_password_does_not_pass_for_its_first_72_bytes(tmp_path: Path) -
         ("prometheus:secret\n", "1: not name:hash with a bcrypt hash"),
         ("# x\nprometheus:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "2: not name:hash"),
         (f":{'$2b$10$' + 53 * '.'}", "1: not name:hash"),
+        (f"a:$2b$03${53 * '.'}", "1: not name:hash"),
+        (f"a:$2b$31${53 * '.'}", "1: not name:hash"),
+        (f"a:$2b$10${53 * 'x'}", "1: not name:hash"),
     ],
 )
 def test_users_files_that_are_refused(tmp_path: Path, content: str, problem: str) -> None:

@@ -49,7 +49,8 @@ def resolve(
       the only kind of slice whose holder is ``sole``.
 
     - Containers that share a DRA claim all hold its device, in equal parts. A slice that is made on
-      claiming has no uuid in advance: it is its GPU's only slice of that profile, or ambiguous.
+      claiming has no uuid in advance: it is its GPU's slice of that profile and place, or, where
+      no place is known, its only one of that profile, or ambiguous.
 
     ``unresolved`` counts claims as ``unknown_form``, ``no_such_device``, ``mig_enabled`` (a whole
     GPU that is cut into slices), ``dra`` (no ResourceSlice tells the device, or nobody looks) and
@@ -141,13 +142,10 @@ class _Directory:
         parent = self.find(DeviceId(uuid=published.parent_uuid)) if published.parent_uuid else None
         if parent is None:
             return []
-        made = [
-            part
-            for part in parent.gpu.slices
-            if part.profile == published.profile
-            and (part.placement_start in {None, published.placement_start})
-        ]
-        return [_Device(parent.gpu, part) for part in made]
+        cut = [part for part in parent.gpu.slices if part.profile == published.profile]
+        if any(part.placement_start is not None for part in cut):
+            cut = [part for part in cut if part.placement_start == published.placement_start]
+        return [_Device(parent.gpu, part) for part in cut]
 
 
 def _advertised_shares(

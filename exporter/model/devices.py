@@ -30,8 +30,11 @@ class Slice:
     profile: str
     """As the driver writes it in the device's name: ``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``."""
     sm_count: int | None = None
-    placement_start: int | None = None
-    """The first of the GPU's memory slices that the GPU instance takes."""
+    placement_start: int | None = field(default=None, compare=False)
+    """The first of the GPU's memory slices that the GPU instance takes, where the driver told.
+
+    It is no part of who the slice is: a slice goes on when its place could not be asked for once.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,9 +186,10 @@ class Containers:
         gpus = tuple(tracker.gpu for tracker in trackers)
         mps = frozenset(tracker.gpu.uuid for tracker in trackers if tracker.runs_mps)
         dra = self._pod_source.dra_devices() if self._pod_source else NO_DRA_DEVICES
-        if (claims, gpus, mps, dra) == self._resolved:
+        places = tuple(part.placement_start for gpu in gpus for part in gpu.slices)
+        if (claims, gpus, places, mps, dra) == self._resolved:
             return False
-        self._resolved = (claims, gpus, mps, dict(dra))
+        self._resolved = (claims, gpus, places, mps, dict(dra))
         self._claims = claims
         self._resolution = resolve(claims, gpus, mps, dra) if claims else Resolution()
         self._ledger.hold(self._resolution.allocations if claims is not None else None, now)

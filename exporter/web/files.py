@@ -18,8 +18,8 @@ class Reread(Generic[T]):
     """What is made from files; calling it gives that, made anew if a file has changed since.
 
     ``make`` may raise :class:`UnusableFileError`. At first that is the caller's to handle. Later it
-    is logged, once per change, and what was made last goes on being used: a certificate that is
-    half written must not take the server down.
+    is logged, once per message, and tried again each time, while what was made last goes on being
+    used: a certificate that is half written must not take the server down.
     """
 
     def __init__(self, make: Callable[[], T], *paths: Path) -> None:
@@ -28,20 +28,23 @@ class Reread(Generic[T]):
         # Before reading, so that what changes meanwhile is seen next time.
         self._state = self._look()
         self._made = make()
+        self._message = ""
 
     def __call__(self) -> T:
         state = self._look()
         if state != self._state:
-            self._state = state
             try:
                 self._made = self._make()
             except UnusableFileError as error:
-                log.warning("%s; what it held before is still used", error)
+                if str(error) != self._message:
+                    log.warning("%s; what it held before is still used", error)
+                self._message = str(error)
             else:
+                self._state, self._message = state, ""
                 log.info("read again: %s", ", ".join(map(str, self._paths)))
         return self._made
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _look(self) -> list[tuple[int, ...] | None]:
         return [_identity(path) for path in self._paths]
 
 
@@ -53,9 +56,9 @@ def read(what: str, path: Path) -> bytes:
         raise UnusableFileError(f"{what} {path}: {error.strerror}") from error
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+def _identity(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -16,15 +16,20 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.web.files import Reread, UnusableFileError, read
 
-_ENTRY: Final = re.compile(rb"(?P<name>[^:#\s][^:]*):(?P<hash>\$2[aby]\$\d\d\$[./A-Za-z0-9]{53})")
+# Of what a hash may be, only what bcrypt takes, at a cost that answers within seconds: its salt has
+# 128 bits, so that the last of its 22 characters is one of four.
+_HASH: Final = rb"\$2[aby]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+_ENTRY: Final = re.compile(rb"(?P<name>[^:#\s][^:]*):(?P<hash>" + _HASH + rb")")
 
-# Somebody whom the file does not name is answered as slowly as somebody with a wrong password.
-_NOBODY: Final = b"$2b$10$" + b"." * 53
+_MOST_WAITING: Final = 16
+"""Who waits for bcrypt at once. It takes one after the other, and Prometheus waits 10 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
     hashes: Mapping[bytes, bytes]
+    nobody: bytes
+    """Somebody whom the file does not name is answered as slowly as the slowest whom it names."""
     admitted: set[bytes] = field(default_factory=set)
     """Digests of what was found right, because bcrypt is slow and Prometheus comes each time."""
 
@@ -39,9 +44,13 @@ class Users:
         self._table = Reread(lambda: _parse(path), path)
         self._key = secrets.token_bytes(32)
         self._one_at_a_time = asyncio.Lock()
+        self._waiting = 0
 
     async def admit(self, authorization: str) -> bool:
-        """Whether an ``Authorization`` header is of a user with the right password."""
+        """Whether an ``Authorization`` header is of a user with the right password.
+
+        Raises ``HTTPServiceUnavailable`` while too many wait for the answer.
+        """
         credentials = _decode(authorization)
         if credentials is None:
             return False
@@ -49,9 +58,18 @@ class Users:
         digest = hashlib.blake2b(credentials, key=self._key).digest()
         if digest in table.admitted:
             return True
+        if self._waiting >= _MOST_WAITING:
+            raise web.HTTPServiceUnavailable(headers={hdrs.RETRY_AFTER: "5"})
         name, _, password = credentials.partition(b":")
-        async with self._one_at_a_time:
-            right = await asyncio.to_thread(_check, password, table.hashes.get(name, _NOBODY))
+        self._waiting += 1
+        try:
+            async with self._one_at_a_time:
+                if digest in table.admitted:  # found right while this one waited
+                    return True
+                hashed = table.hashes.get(name, table.nobody)
+                right = await asyncio.to_thread(_check, password, hashed)
+        finally:
+            self._waiting -= 1
         if right:
             table.admitted.add(digest)
         return right
@@ -103,4 +121,5 @@ def _parse(path: Path) -> _Table:
         hashes[found["name"]] = found["hash"]
     if not hashes:
         raise UnusableFileError(f"users file {path}: names nobody")
-    return _Table(hashes)
+    cost = max(hashed[4:6] for hashed in hashes.values())
+    return _Table(hashes, nobody=b"$2b$" + cost + b"$" + b"." * 53)

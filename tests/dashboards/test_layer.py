@@ -128,7 +128,8 @@ def test_a_tables_rows_are_merged_named_sorted_and_limited() -> None:
 
 
 def test_thresholds_are_the_alerts_own() -> None:
-    idle = ALERTS["GPUContainerIdle"]["idleSeconds"].default
+    assert ALERTS["GPUContainerIdle"]["window"].default == "30m"
+    idle = 1800
     fleet = json.loads(generate.generated()["dashboards/generated/gpu-workload.json"])
     steps = next(p for p in fleet["panels"] if p["title"] == "Idle for")["fieldConfig"]["defaults"]
     assert [step["value"] for step in steps["thresholds"]["steps"]] == [None, idle]

@@ -38,6 +38,8 @@ IDLE = {
 }
 RESET = LOST | {"alertname": "GPURecoveryActionNeeded", "action": "reset"}
 REMAP = HOT | {"alertname": "GPURowRemapPending"}
+NODE = DOWN | {"alertname": "KubeNodeNotReady"}
+FOREIGN = LOST | {"alertname": "KubePersistentVolumeFillingUp"}
 LOOP = {
     "alertname": "GPUOutOfMemoryLoop",
     "severity": "critical",
@@ -126,6 +128,8 @@ def test_the_example_is_accepted() -> None:
         (DOWN | {"alertname": "GPUExporterMissing"}, HOT),
         (DOWN | {"alertname": "GPUDriverDown"}, LOST),
         (DOWN | {"alertname": "KubeNodeUnreachable"}, HOT),
+        (NODE, DOWN),
+        (NODE, DOWN | {"alertname": "GPUDriverDown"}),
         ({"alertname": "GPUExporterAbsent", "severity": "critical"}, DOWN),
         (RESET, REMAP),
         (RESET | {"alertname": "GPUXidRestartNode"}, IDLE | {"alertname": "GPUXidApplication"}),
@@ -150,8 +154,12 @@ def test_what_follows_from_another_alert_is_held_back(
         (LOST, IDLE | {"gpu": "6", "uuid": "MIG-6"}),
         (LOST, IDLE | {"node": "n2"}),
         (LOST, LOST | {"alertname": "GPUHung"}),
-        (DOWN, DOWN | {"alertname": "KubeNodeUnreachable"}),
         (DOWN, HOT | {"node": "n2"}),
+        (DOWN, FOREIGN),
+        (DOWN | {"alertname": "GPUDriverDown"}, FOREIGN),
+        (NODE, FOREIGN),
+        (LOST, FOREIGN),
+        (LOST, FOREIGN | {"uuid": "MIG-7"}),
         ({"alertname": "GPUExporterDown", "severity": "warning"}, {"alertname": "Watchdog"}),
         (DOWN | {"cluster": "east"}, HOT | {"cluster": "west"}),
         (RESET, REMAP | {"gpu": "6", "uuid": "GPU-6"}),
@@ -251,14 +259,27 @@ def test_the_dead_man_s_switch_hears_again_and_again(tmp_path: Path) -> None:
         assert {message.path for message in at.inbox.messages} == {"/dead-mans-switch"}
 
 
-def test_in_muted_hours_owners_are_not_told_but_the_pager_is(tmp_path: Path) -> None:
+def test_in_muted_hours_owners_are_told_of_what_would_be_over_by_the_morning(
+    tmp_path: Path,
+) -> None:
     with desk(tmp_path, muted="1970:2970") as at:
-        at.tell(IDLE, LOOP)
+        at.tell(
+            IDLE,
+            IDLE | {"alertname": "GPUMemoryHeldIdle"},
+            IDLE | {"alertname": "GPUOutOfMemory"},
+            LOOP,
+        )
         at.message("/pager")
-        # The page left after the owner's message would have: see the waits of both.
+        # The message that ends left after that of underuse would have: see the waits of both.
         at.tell(LOOP, ended=True)
-        at.inbox.await_message(lambda m: m.body.get("status") == "resolved")
-        assert {message.path.split("/")[1] for message in at.inbox.messages} == {"pager"}
+        at.inbox.await_message(lambda m: m.path == "/owners" and m.body.get("status") == "resolved")
+        told = {
+            alert["labels"]["alertname"]
+            for message in at.inbox.messages
+            if message.path == "/owners"
+            for alert in message.body["alerts"]
+        }
+        assert told == {"GPUOutOfMemory", "GPUOutOfMemoryLoop"}
 
 
 def test_info_reaches_nobody(tmp_path: Path) -> None:

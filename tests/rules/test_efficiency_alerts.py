@@ -1,9 +1,13 @@
 """Alerts on GPUs that are too large, shared by too many, or nobody's, on Prometheus' own engine."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from exporter.gpus.simulated.profiles import A100, H200, Board
+from exporter.gpus.simulated.profiles import H100 as H100_BOARD
+from rules.mig import BOARDS
 from tests.rules.promtool import Case, Firing, Watched, check
 from tests.rules.things import (
     CONTAINER,
@@ -158,22 +162,32 @@ WATCHED = (
             Case(
                 "an eighth would do",
                 board(H100, 5, 0.9, 0.1),
-                {"400m": (), "452m": (oversized("1g.10gb", "SM activity", "14.29%"),)},
+                {"400m": (), "452m": (oversized("1g.10gb", "SM activity", "12.12%"),)},
             ),
             Case(
                 "its memory needs half",
                 board(H100, 30, 0.9, 0.1),
-                {"452m": (oversized("3g.40gb", "SM activity", "42.86%"),)},
+                {"452m": (oversized("3g.40gb", "SM activity", "45.45%"),)},
             ),
             Case(
-                "its SMs need two sevenths",
+                "its SMs need a quarter",
                 board(H100, 5, 0.9, 0.2),
-                {"452m": (oversized("2g.20gb", "SM activity", "28.57%"),)},
+                {"452m": (oversized("2g.20gb", "SM activity", "24.24%"),)},
             ),
             Case(
                 "before Hopper by utilization, which is no less than SM activity",
                 board("NVIDIA A100-SXM4-40GB", 3, 0.12),
-                {"452m": (oversized("1g.5gb", "utilization", "14.29%"),)},
+                {"452m": (oversized("1g.5gb", "utilization", "12.96%"),)},
+            ),
+            Case(
+                "its SMs are more than a seventh's slice has, though less than a seventh",
+                board(H100, 5, 0.9, 0.13),
+                {"452m": (oversized("2g.20gb", "SM activity", "24.24%"),)},
+            ),
+            Case(
+                "the largest half has fewer SMs on that board",
+                board("NVIDIA A100-SXM4-40GB", 15, 0.9, 0.41),
+                {"452m": ()},
             ),
             Case(
                 "it is exempt",
@@ -305,6 +319,19 @@ WATCHED = (
         ),
     ),
 )
+
+
+@pytest.mark.parametrize("board", [A100, H200, H100_BOARD], ids=lambda board: board.model)
+def test_slices_are_those_that_the_driver_makes(board: Board) -> None:
+    """The simulation has its figures from real boards' ``nvidia-smi mig -lgip``."""
+    (listed,) = (known for known in BOARDS if re.fullmatch(known.models, board.model))
+    made = {p.name: p for p in board.mig if p.compute_slices <= 3}
+    assert listed.sm_count == board.sm_count
+    assert {name: sms for name, (_, sms) in listed.profiles.items()} == {
+        name: profile.sm_count for name, profile in made.items()
+    }
+    for name, (gib, _) in listed.profiles.items():
+        assert gib * 1024 <= made[name].memory_mib <= gib * 1024 * 1.05
 
 
 @pytest.mark.parametrize("watched", WATCHED, ids=lambda watched: watched.alert)

@@ -14,10 +14,18 @@ DURATION = 'gpu_exporter_source_duration_seconds{node="n1",source="nvml"}'
 KNOWN = f'gpu_exporter_gpu_state{{{GPU},state="ok"}}'
 
 DOWN = Firing(
-    "Prometheus has not been able to scrape 10.0.0.1:9400 of job gpu/kube-gpu-exporter: of its"
-    " node's GPUs nothing is known, and their alerts can't fire.",
+    "Prometheus can't scrape 10.0.0.1:9400 of job gpu/kube-gpu-exporter, or only now and then: of"
+    " its node's GPUs nothing is known meanwhile, and their alerts can't fire.",
     {"job": "gpu/kube-gpu-exporter", "instance": "10.0.0.1:9400", "node": "n1"},
 )
+FLAPPING = Firing(DOWN.description, {"job": "gpu/kube-gpu-exporter", "instance": "10.0.0.1:9400"})
+
+ABSENT = Firing(
+    "Prometheus has no series of any GPU exporter: neither GPUs nor the alerts on them can be"
+    " trusted.",
+    {},
+)
+CAPACITY = 'kube_node_status_capacity{node="%s",resource="%s"}'
 
 
 def missing(count: str) -> Firing:
@@ -43,6 +51,21 @@ WATCHED = (
         (
             Case("ten minutes down", {UP: "1x5 0x20"}, {"15m": (), "16m": (DOWN,)}),
             Case("a restart", {UP: "1x5 0x4 1x20"}, {"10m": (), "20m": ()}),
+            Case(
+                "it crashes, comes back for four minutes, and crashes",
+                {UP: "1x40 " + "0x4 1x3 " * 8},
+                {"50m": (), "80m": (FLAPPING,), "90m": (FLAPPING,)},
+            ),
+            Case(
+                "a slow start, and a long outage that is over",
+                {UP: "0x6 1x40 0x8 1x40"},
+                {f"{m}m": () for m in range(5, 95, 3)},
+            ),
+            Case(
+                "a scrape fails now and then",
+                {UP: "1x8 0 " * 10},
+                {f"{m}m": () for m in range(40, 90, 5)},
+            ),
             Case("its target is gone", {UP: "0x5 stale"}, {"16m": ()}),
             Case("another job", {'up{job="node-exporter",instance="x"}': "0x20"}, {"15m": ()}),
         ),
@@ -94,16 +117,21 @@ WATCHED = (
             Case(
                 "never any",
                 {"up": "1x20"},
+                {"14m": (), "15m": (ABSENT,)},
+            ),
+            Case(
+                "there are GPUs",
+                {CAPACITY % ("n1", "nvidia_com_mig_1g_10gb"): "7x40"},
+                {"14m": (), "15m": (ABSENT,)},
+            ),
+            Case(
+                "the nodes with GPUs are scaled away",
                 {
-                    "14m": (),
-                    "15m": (
-                        Firing(
-                            "Prometheus has no series of any GPU exporter: neither GPUs nor the"
-                            " alerts on them can be trusted.",
-                            {},
-                        ),
-                    ),
+                    BUILD: "1x20 stale",
+                    CAPACITY % ("n1", "nvidia_com_gpu"): "8x20 stale",
+                    CAPACITY % ("n2", "cpu"): "8x100",
                 },
+                {"40m": (), "90m": ()},
             ),
             Case(
                 "one of two is left",
@@ -178,6 +206,16 @@ WATCHED = (
                     'gpu_exporter_source_up{node="n1",source="events"}': "0x20",
                 },
                 {"10m": (source_down("events"), source_down("kubernetes"))},
+            ),
+            Case(
+                "the kubelet and the events of a node whose driver is down, or that has none",
+                {
+                    'gpu_exporter_source_up{node="n1",source="nvml"}': "0x20",
+                    'gpu_exporter_source_up{node="n1",source="kubelet"}': "0x20",
+                    'gpu_exporter_source_up{node="n1",source="events"}': "0x20",
+                    'gpu_exporter_source_up{node="n2",source="nvml"}': "1x20",
+                },
+                {"15m": (source_down("kubelet"),)},
             ),
             Case(
                 "what is another alert's, or given up on purpose",

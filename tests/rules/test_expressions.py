@@ -84,6 +84,17 @@ def test_joins(name: str) -> None:
         "predict_linear(gpu_busy_seconds_total[5m], 60)",
         "sum without (gpu) (gpu_utilization_ratio)",
         'label_replace(gpu_info, "a", "$1", "b", "(.*)")',
+        'gpu_exporter_gpu_state{state="dead"}',
+        'gpu_exporter_source_up{source!~"nvml|simulted"}',
+        'gpu_xid_last_timestamp_seconds{action=~"check_.+|update_drivers"}',
+        'gpu_recovery_action{action!="nothing"}',
+        'gpu_allocation_info{sharing=~"time-sliced|mps"}',
+        'gpu_container_oom_events_total{confidence="certain"}',
+        'gpu_clock_event_seconds_total{reason=~"(hv|sv)_thermal_slowdown"}',
+        'gpu_temperature_celsius{sensor="hbm"}',
+        'gpu_temperature_threshold_celsius{threshold="memory"}',
+        'gpu_ecc_errors_total{severity="uncorrectable"}',
+        'gpu_clock_hertz{domain="shader"}',
     ],
 )
 def test_what_can_not_be_is_found(wrong: str) -> None:

@@ -14,6 +14,8 @@ DRIVER = 'gpu_exporter_source_up{node="n1",source="nvml"}'
 def flag(alert: str, severity: str, series: str, wait: int, description: str) -> Watched:
     """Make the cases of an alert that stands as long as a gauge is 1, ``wait`` minutes later."""
     steady, brief = f"{series}", f"1x{max(wait - 1, 0)}"
+    kept = 10 if severity == "critical" else 0
+    firing = (on_gpu(description),)
     return Watched(
         alert,
         severity,
@@ -24,13 +26,21 @@ def flag(alert: str, severity: str, series: str, wait: int, description: str) ->
                 {steady: f"0x4 1x{wait + 9} 0x20"},
                 {
                     f"{wait + 4}m": (),
-                    f"{wait + 5}m": (on_gpu(description),),
-                    f"{wait + 20}m": (),
+                    f"{wait + 5}m": firing,
+                    f"{wait + 16}m": firing if kept else (),
+                    f"{wait + 16 + kept}m": (),
                 },
             ),
-            Case("for a moment", {steady: f"0x4 {brief} 0x20"}, {f"{wait + 6}m": ()}),
+            Case(
+                "the exporter restarts",
+                {steady: f"1x{wait + 4} stale _x4 1x5"},
+                {f"{wait + 4}m": firing, f"{wait + 7}m": firing if kept else ()},
+            ),
+            Case("for a moment", {steady: f"0x4 {brief} 0x20"}, {f"{wait + 6 + kept}m": ()}),
             Case("all is well", {steady: "0x30"}, {"30m": ()}),
-            Case("nobody tells any more", {steady: f"0x4 {brief} stale"}, {f"{wait + 9}m": ()}),
+            Case(
+                "nobody tells any more", {steady: f"0x4 {brief} stale"}, {f"{wait + 9 + kept}m": ()}
+            ),
         ),
     )
 
@@ -59,7 +69,7 @@ def event(alert: str, series: str, text: str, labels: Mapping[str, str], stays: 
 
 
 SECOND = 'gpu_exporter_gpu_state{node="n1",gpu="1",uuid="GPU-1",state="ok"}'
-FEWER = "Node n1 lacks 1 GPUs of those that its kubelet advertises, or that it had within 1d."
+FEWER = "Node n1 lacks 1 GPUs of those that its kubelet advertises, or that it had within 7d."
 ALLOCATABLE = 'gpu_allocatable_devices{node="n1",resource="nvidia.com/gpu"}'
 
 
@@ -182,6 +192,17 @@ WATCHED = (
                 },
                 {"19m": (), "22m": (Firing(FEWER, {"node": "n1"}),)},
             ),
+            Case(
+                "half are lost, and what is left divides what the kubelet says",
+                {
+                    ALLOCATABLE: "8x3000",
+                    **{
+                        series: "1x3000" if index < 4 else "1x60 stale"
+                        for index, series in enumerate(known(8))
+                    },
+                },
+                {"59m": (), "2900m": (Firing(FEWER.replace("1 GPUs", "4 GPUs"), {"node": "n1"}),)},
+            ),
             Case("as many", {ALLOCATABLE: "8x20", **known(8)}, {"15m": ()}),
             Case("shares count for themselves", {ALLOCATABLE: "32x20", **known(8)}, {"15m": ()}),
             Case(
@@ -235,7 +256,10 @@ WATCHED = (
                     "3m": (
                         on_gpu(f"To recover {GPU_NAME} the driver asks for reset.", action="reset"),
                     ),
-                    "6m": (),
+                    "14m": (
+                        on_gpu(f"To recover {GPU_NAME} the driver asks for reset.", action="reset"),
+                    ),
+                    "15m": (),
                 },
             ),
             Case(

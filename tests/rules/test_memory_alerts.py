@@ -24,6 +24,13 @@ KILLS = (
 )
 
 
+KILLED = Firing(
+    f"{CONTAINER} on node n1 held a GPU and was killed by the kernel 1 time(s) within 15m: its"
+    " limit of host memory, not of GPU memory, was too low.",
+    {name: LABELS[name] for name in ("node", "namespace", "pod", "container")},
+)
+
+
 def info(held: str = HELD, exempt: str = "", workload: str = "train") -> str:
     return (
         f'gpu_allocation_info{{{held},workload_kind="Job",workload="{workload}",exempt="{exempt}"}}'
@@ -95,6 +102,31 @@ WATCHED = (
                 {events("likely"): "0x9 1x1 stale"},
                 {"20m": (out(1, "likely"),), "30m": ()},
             ),
+            Case(
+                "before it was ever seen",
+                {events("confirmed"): "_x19 1x5 stale"},
+                {
+                    "18m": (),
+                    "19m": (out(1, "confirmed"),),
+                    "30m": (out(1, "confirmed"),),
+                    "40m": (),
+                },
+            ),
+            Case(
+                "before it was seen, and again",
+                {events("confirmed"): "_x19 1x4 2x40"},
+                {"25m": (out(2, "confirmed"),), "45m": ()},
+            ),
+            Case(
+                "before it was seen, and we restarted",
+                {events("confirmed"): "_x19 1x29 0x60"},
+                {"30m": (out(1, "confirmed"),), "36m": (), "50m": (), "60m": ()},
+            ),
+            Case(
+                "long ago, and the pod watch was down for half an hour",
+                {events("confirmed"): "0x9 1x30 _x30 1x40"},
+                {f"{m}m": () for m in range(30, 110, 3)},
+            ),
             Case("only possible", {events("possible"): "0x9 1x40"}, {"12m": ()}),
             Case("long ago, and we restarted", {events("confirmed"): "3x9 0x40"}, {"12m": ()}),
         ),
@@ -108,6 +140,11 @@ WATCHED = (
                 "once",
                 {events("possible"): "0x9 1x40"},
                 {"9m": (), "11m": (POSSIBLE,), "30m": ()},
+            ),
+            Case(
+                "before it was ever seen",
+                {events("possible"): "_x19 1x5 stale"},
+                {"18m": (), "20m": (POSSIBLE,), "40m": ()},
             ),
             Case("confirmed", {events("confirmed"): "0x9 1x40"}, {"12m": ()}),
             Case("its pod is gone", {events("possible"): "0x9 stale"}, {"12m": ()}),
@@ -130,6 +167,14 @@ WATCHED = (
                     **{events("likely", retry(i)): f"_x{10 * i} 0x8 1x1 stale" for i in range(3)},
                 },
                 {"28m": (), "31m": (loop(3),)},
+            ),
+            Case(
+                "a Job's retries, each of which ends before it is seen",
+                {
+                    **{info(retry(i)): f"_x{10 * i} 1x1 stale" for i in range(3)},
+                    **{events("confirmed", retry(i)): f"_x{10 * i} 1x5 stale" for i in range(3)},
+                },
+                {"18m": (), "22m": (loop(3),), "50m": (loop(3),), "90m": ()},
             ),
             Case(
                 "one end of a container on two GPUs is one",
@@ -257,26 +302,18 @@ WATCHED = (
                 {KILLS: "0x9 1x40"},
                 {
                     "9m": (),
-                    "11m": (
-                        Firing(
-                            f"{CONTAINER} on node n1 held a GPU and was killed by the kernel 1"
-                            " time(s)"
-                            " within 15m: its limit of host memory, not of GPU memory, was too"
-                            " low.",
-                            {
-                                "node": "n1",
-                                "namespace": "lab",
-                                "pod": "train-0",
-                                "container": "main",
-                            },
-                        ),
-                    ),
+                    "11m": (KILLED,),
                     "30m": (),
                 },
             ),
             Case("never", {KILLS: "0x40"}, {"20m": ()}),
             Case("we restarted", {KILLS: "2x9 0x40"}, {"12m": ()}),
-            Case("long gone", {KILLS: "2x9 stale"}, {"12m": ()}),
+            Case(
+                "before it was ever seen",
+                {KILLS: "_x9 1x5 stale"},
+                {"8m": (), "10m": (KILLED,), "20m": (KILLED,), "30m": ()},
+            ),
+            Case("long gone", {KILLS: "2x40 stale"}, {"35m": (), "42m": ()}),
         ),
     ),
 )

@@ -60,6 +60,10 @@ def job(clocks: list[int], busy: float = 0.9) -> dict[str, str]:
     return series
 
 
+def model(i: int, name: str) -> str:
+    return f'gpu_info{{node="n1",gpu="{i}",uuid="GPU-{i}",model="{name}"}}'
+
+
 SLOWER = Firing(
     "GPU 3 (GPU-3) of node n1 runs 29.55% below the SM clock that is usual among the GPUs of"
     " PyTorchJob lab/train: all of them wait for it.",
@@ -197,6 +201,31 @@ WATCHED = (
                 job([1980, 1975, 1985, 1395, 1980, 1990, 1985, 1980]),
                 {"10m": (), "30m": (SLOWER,)},
             ),
+            Case(
+                "a replica without requests",
+                {
+                    **job([1980, 1975, 1985, 345, 1980, 1990]),
+                    f"gpu_container_busy_seconds_total{{{worker(3)}}}": "0x60",
+                },
+                {f"{m}m": () for m in range(20, 60, 5)},
+            ),
+            Case(
+                "one of another model",
+                {
+                    **job([1980, 1975, 1985, 1410, 1980, 1990]),
+                    **{model(i, "NVIDIA H100 80GB HBM3"): "1x60" for i in (0, 1, 2, 4, 5)},
+                    model(3, "NVIDIA A100-SXM4-40GB"): "1x60",
+                },
+                {f"{m}m": () for m in range(20, 60, 5)},
+            ),
+            Case(
+                "one of several of a model",
+                {
+                    **job([1980, 1975, 1985, 1395, 1980, 1990, 1985, 1980]),
+                    **{model(i, "NVIDIA H100 80GB HBM3"): "1x60" for i in range(8)},
+                },
+                {"30m": (SLOWER,)},
+            ),
             Case("all alike", job([1980, 1975, 1985, 1980, 1980, 1990]), {"30m": ()}),
             Case("all different", job([1980, 1700, 1500, 1395, 1200, 1000]), {"30m": ()}),
             Case("too few to tell", job([1980, 1980, 1395]), {"30m": ()}),
@@ -308,6 +337,16 @@ WATCHED = (
                     f'gpu_info{{{OTHER},model="NVIDIA B200"}}': "1x40",
                 },
                 {"10m": ()},
+            ),
+            Case(
+                "no bridge on this board",
+                {
+                    LINKS: "0x40",
+                    INFO: "1x40",
+                    f"gpu_nvlink_active_links{{{OTHER}}}": "4x40",
+                    f'gpu_info{{{OTHER},model="NVIDIA H100 80GB HBM3"}}': "1x40",
+                },
+                {"40m": ()},
             ),
             Case("a moment", {LINKS: "18x9 16x3 18x40"}, {"16m": ()}),
             Case("the GPU is gone", {LINKS: "18x9 16x3 stale"}, {"16m": ()}),

@@ -116,6 +116,13 @@ def test_owners_are_known_by_namespace() -> None:
         assert "namespace" in ALERTS[alert].labels
 
 
+def test_what_has_no_namespace_has_no_owner() -> None:
+    """DCGM-exporter tells of GPUs that no pod holds, too."""
+    idle = {"alertname": "GPUUnderutilized", "severity": "warning", "audience": "owner"}
+    assert reached(idle) == "chat"
+    assert reached(idle | {"namespace": "lab"}) == "owners"
+
+
 def test_what_nobody_thought_of_is_not_lost() -> None:
     assert reached({"alertname": "Other", "severity": "dire"}) == "chat"
 

@@ -33,13 +33,13 @@ def test_a_file_changes_what_it_says(tmp_path: Path) -> None:
         runbooksUrl: https://wiki/gpu/
         dashboardsUrl: https://grafana
         alerts:
-          GPUContainerIdle: {for: 1m30s, severity: info, idleSeconds: 600, keepFiringFor: 0s}
+          GPUContainerIdle: {for: 1m30s, severity: info, window: 10m, keepFiringFor: 0s}
           GPUHung: {enabled: false}
         """,
         tmp_path,
     )
     idle = made["GPUContainerIdle"]
-    assert 'namespace!~"kube-system|gpu-operator"}) >= 600' in idle["expr"]
+    assert 'namespace!~"kube-system|gpu-operator"}[10m]' in idle["expr"]
     assert "offset 2h" in idle["expr"]
     assert idle["for"] == "1m30s"
     assert "keep_firing_for" not in idle
@@ -79,8 +79,9 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
     made = rules("grace: 2h", tmp_path, scale=60)
     idle = made["GPUContainerIdle"]
     assert "[15s] offset 2m" in idle["expr"]
-    assert idle["expr"].startswith("max by")
-    assert ">= 30\n" in idle["expr"]
+    assert "sum by (node, namespace, pod, container, gpu, uuid)" in idle["expr"]
+    assert "gpu_container_allocated_seconds_total[30s]" in idle["expr"]
+    assert ") < 0.01\n" in idle["expr"]
     assert (idle["for"], idle["keep_firing_for"]) == ("5s", "10s")
     assert made["namespace:gpu_allocated:hours1d"]["expr"].startswith(
         "sum_over_time(namespace:gpu_allocated:gpus[24m:1s])"
@@ -120,19 +121,19 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
             "alerts.GPUMemoryNearlyFull.used: 95 is not a ratio from 0 to 1",
         ),
         (
-            "alerts:\n  GPUContainerIdle: {idleSeconds: 30m}",
+            "alerts:\n  GPUExporterSlow: {tickSeconds: 30m}",
             2,
-            "alerts.GPUContainerIdle.idleSeconds: '30m' is not a number",
+            "alerts.GPUExporterSlow.tickSeconds: '30m' is not a number",
         ),
         (
-            "alerts:\n  GPUContainerIdle: {idleSeconds: -1}",
+            "alerts:\n  GPUExporterSlow: {tickSeconds: -1}",
             2,
-            "alerts.GPUContainerIdle.idleSeconds: -1 is not a number that is not below 0",
+            "alerts.GPUExporterSlow.tickSeconds: -1 is not a number that is not below 0",
         ),
         (
-            "alerts:\n  GPUContainerIdle: {idleSeconds: [1]}",
+            "alerts:\n  GPUExporterSlow: {tickSeconds: [1]}",
             2,
-            "alerts.GPUContainerIdle.idleSeconds: not a number that is not below 0",
+            "alerts.GPUExporterSlow.tickSeconds: not a number that is not below 0",
         ),
         ("exemptNamespaces: lab", 1, "exemptNamespaces: not a list of names"),
         (
@@ -141,6 +142,9 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
             "exemptNamespaces: 'Lab|x' is not the name of a namespace",
         ),
         ("job: (", 1, "job: '(' is not a regular expression"),
+        ("\njob: gpu(?!-test)", 2, "job: 'gpu(?!-test)' is not a regular expression: Prometheus"),
+        ("job: (?<=gpu-)exporter", 1, "job: '(?<=gpu-)exporter' is not a regular expression: P"),
+        ("job: (?P<a>gpu)(?P=a)", 1, "job: '(?P<a>gpu)(?P=a)' is not a regular expression: P"),
         (
             'runbooksUrl: "a b"',
             1,

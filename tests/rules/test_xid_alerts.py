@@ -18,29 +18,41 @@ def xid_last(xid: int, action: str) -> str:
     return f'gpu_xid_last_timestamp_seconds{{{GPU},xid="{xid}",action="{action}"}}'
 
 
+ALMOST = {15: "14m 0s", 60: "59m 0s", 1440: "23h 59m 0s"}
+
+
 def xid(alert: str, severity: str, code: int, action: str, text: str) -> Watched:
     """Make the cases of a class of XIDs, of which one comes after ten minutes."""
-    series = {xid_last(code, action): "_x10 600x100"}
+    series = {xid_last(code, action): "_x10 600x1500"}
 
     def fires(ago: str) -> tuple[Firing, ...]:
         labels = {"xid": str(code), "action": action}
         return (on_gpu(f"{GPU_NAME} reported XID {code} {ago} ago; {text}", **labels),)
 
-    stays = {"GPUXidFollowUp": 15}.get(alert, 60)
+    stays = {"GPUXidFollowUp": 15, "GPUXidResetGPU": 1440, "GPUXidRestartNode": 1440}.get(alert, 60)
+    kept = 10 if severity == "critical" else 0
     return Watched(
         alert,
         severity,
         "operator",
         (
             Case("the first of its kind", series, {"9m": (), "12m": fires("2m 0s")}),
-            Case("it is long ago", series, {f"{10 + stays}m": ()}),
+            Case(
+                "it is long ago",
+                series,
+                {f"{9 + stays}m": fires(ALMOST[stays]), f"{10 + stays + kept}m": ()},
+            ),
             Case(
                 "the same once more",
                 {xid_last(code, action): "0x69 4200x9"},
                 {"71m": fires("1m 0s")},
             ),
             Case("of another class", {xid_last(43, "ignore"): "600x20"}, {"12m": ()}),
-            Case("the exporter is gone", {xid_last(code, action): "600x11 stale"}, {"14m": ()}),
+            Case(
+                "the exporter is gone",
+                {xid_last(code, action): "600x11 stale"},
+                {"14m": fires("1m 0s") if kept else (), f"{14 + kept}m": ()},
+            ),
         ),
     )
 

@@ -5,11 +5,25 @@ finds fault with whatever can't be: a metric or label that nobody has, a join on
 side lacks, sides that can never match, ``rate`` of a gauge.
 """
 
+import re
 from collections.abc import Iterable
 
 import promql_parser as promql
 
+from exporter.gpus import xids
+from exporter.gpus.nvml.identity import _THRESHOLDS, CLOCKS
+from exporter.gpus.nvml.reads import CLOCK_EVENTS
+from exporter.gpus.nvml.slow import (
+    _ECC_LOCATIONS,
+    _ECC_SEVERITIES,
+    _ECC_SRAM_PARTS,
+    CLOCK_EVENT_COUNTERS,
+)
 from exporter.metrics.table import TABLE
+from exporter.model.claims import Sharing
+from exporter.model.oom import Confidence
+from exporter.model.readings import RECOVERY_ACTIONS
+from exporter.model.snapshot import GpuState
 from rules.recording import RECORDINGS
 
 _TARGET = frozenset({"node", "job", "instance"})
@@ -30,6 +44,28 @@ KNOWN = {
     **{family.name: _TARGET | set(family.labels) for family in TABLE},
     **{name: frozenset(recording.labels) for name, recording in RECORDINGS.items()},
 }
+
+_XID_ACTIONS = {*xids.ACTIONS.values(), xids.UNKNOWN}
+_OF_KUBERNETES = {"kubelet", "kubernetes", "kubernetes_events"}
+_SOURCES = {"nvml", "simulated", "events", "processes", *_OF_KUBERNETES}
+_VALUES: dict[tuple[str, str], Iterable[str]] = {
+    ("gpu_exporter_gpu_state", "state"): GpuState,
+    ("gpu_exporter_source_up", "source"): _SOURCES,
+    ("gpu_exporter_source_duration_seconds", "source"): _SOURCES,
+    ("gpu_xid_last_timestamp_seconds", "action"): _XID_ACTIONS,
+    ("gpu_xid_errors_total", "action"): _XID_ACTIONS,
+    ("gpu_recovery_action", "action"): RECOVERY_ACTIONS,
+    ("gpu_allocation_info", "sharing"): Sharing,
+    ("gpu_container_oom_events_total", "confidence"): Confidence,
+    ("gpu_clock_hertz", "domain"): CLOCKS,
+    ("gpu_clock_event_active", "reason"): CLOCK_EVENTS,
+    ("gpu_clock_event_seconds_total", "reason"): CLOCK_EVENT_COUNTERS,
+    ("gpu_temperature_celsius", "sensor"): ("gpu", "memory"),
+    ("gpu_temperature_threshold_celsius", "threshold"): _THRESHOLDS,
+    ("gpu_ecc_errors_total", "severity"): _ECC_SEVERITIES,
+    ("gpu_ecc_errors_total", "location"): (*_ECC_LOCATIONS, *_ECC_SRAM_PARTS),
+}
+"""Values of labels that have a known set of them."""
 
 _OF_COUNTERS = {"rate", "irate", "increase", "resets"}
 _OF_GAUGES = {"predict_linear", "deriv", "delta", "idelta", "changes"}
@@ -98,7 +134,19 @@ def _of_selector(selector: promql.VectorSelector) -> frozenset[str]:
     known = KNOWN[name]
     for matcher in selector.matchers.matchers:
         _need({matcher.name}, known, f"{name} is selected")
+        _possible(name, matcher.name, matcher.value)
     return frozenset(known)
+
+
+def _possible(name: str, label: str, pattern: str) -> None:
+    """Check that each alternative of a matcher is, or matches, a value that there can be."""
+    values = _VALUES.get((name, label))
+    if values is None:
+        return
+    # Alternatives at the top: those within brackets are of one pattern.
+    for each in re.split(r"\|(?![^(]*\))", pattern):
+        if each and not any(re.fullmatch(each, value) for value in values):
+            raise UnknownError(f"{name}: no {label} is {each}")
 
 
 def _of_call(call: promql.Call) -> frozenset[str] | None:
