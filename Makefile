@@ -46,7 +46,7 @@ check: $(SYNCED)
 # Rewrites every generated file: references, gRPC stubs, rules, dashboards, the chart's parts, goldens.
 update: $(SYNCED)
 	$(BIN)/python -m setup.generate
-	$(BIN)/pytest -q tests/test_golden.py --update-golden
+	$(BIN)/pytest -q tests/exporter/metrics/test_golden.py --update-golden
 
 format: $(SYNCED)
 	$(BIN)/ruff check --fix .

@@ -75,7 +75,7 @@ def served(folder: Path) -> None:
         with running(_LOAD, folder / "load.log"):
             time.sleep(50)
             scraped(folder / "served-loaded")
-            capture = (_PYTHON, "-m", "tests.capture", "record", "--out")
+            capture = (_PYTHON, "-m", "tests.doubles.capture", "record", "--out")
             written(folder / "capture.log", (*capture, str(folder / "loaded.json.gz")))
         time.sleep(40)
         scraped(folder / "served-after")
@@ -83,7 +83,8 @@ def served(folder: Path) -> None:
 
 def steps(folder: Path) -> Mapping[str, Callable[[], None]]:
     exporter = (_PYTHON, "-m", "exporter")
-    capture = (_PYTHON, "-m", "tests.capture", "record", "--out", str(folder / "idle.json.gz"))
+    record = (_PYTHON, "-m", "tests.doubles.capture", "record", "--out")
+    capture = (*record, str(folder / "idle.json.gz"))
     cpu = (_PYTHON, "-m", "bench.cpu", "--seconds", "65", "--command", " ".join(_SERVE))
     scrape = (_PYTHON, "-m", "bench.scrape", "--minutes", "1")
     commands = {

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tests.daemonset.render import find, helm_template
-from tests.process import Exporter, exporter
+from tests.doubles.process import Exporter, exporter
 
 
 def ask(service: str, port: str) -> subprocess.CompletedProcess[str]:

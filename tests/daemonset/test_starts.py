@@ -13,7 +13,7 @@ import pytest
 from exporter.kubelet.simulated import SimulatedKubelet
 from tests.daemonset.contained import NODE, TOKEN, Contained, contained, needs_bubblewrap
 from tests.daemonset.render import KUSTOMIZE, kustomize
-from tests.kubelet_node import claims_of, short_folder
+from tests.doubles.kubelet_node import claims_of, short_folder
 
 POD_RESOURCES = "var/lib/kubelet/pod-resources"
 

@@ -19,7 +19,7 @@ from setup.demo.servers import until
 from tests.dashboards import grafana
 from tests.dashboards.grafana import Asked, Json
 from tests.dashboards.relay import AS, relay
-from tests.process import exporter
+from tests.doubles.process import exporter
 
 SPEED = 12
 INTERVAL_SECONDS = 2

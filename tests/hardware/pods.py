@@ -20,8 +20,8 @@ from typing import Any
 from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.kubernetes.simulated import SimulatedApiServer
 from exporter.model.claims import Claim, Claims, Container
-from tests.api_manifests import NODE, manifest, rfc3339
-from tests.process import Exporter, exporter
+from tests.doubles.api_manifests import NODE, manifest, rfc3339
+from tests.doubles.process import Exporter, exporter
 
 CGROUPS = Path("/sys/fs/cgroup")
 RESOURCE = "nvidia.com/gpu"

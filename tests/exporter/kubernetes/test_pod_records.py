@@ -1,0 +1,178 @@
+"""What is kept of a pod, and how its containers ended."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from exporter.kubernetes.pods import EXEMPT, LabelFilter, parse_pod, parse_terminations
+from exporter.model.claims import Container
+from exporter.model.pods import ContainerRecord, MessageClass, PodRecord, Termination
+from tests.doubles.api_manifests import ended, manifest, running, terminated
+
+
+def ends(pod: dict[str, Any]) -> Sequence[Termination]:
+    return [end.termination for end in parse_terminations(pod)]
+
+
+def test_what_we_need_is_kept_and_the_rest_dropped() -> None:
+    pod = manifest(
+        "llm-0",
+        labels={"app": "llm", "team": "nlp", "example.com/secret": "x"},
+        owner=("apps/v1", "StatefulSet", "llm"),
+        statuses=[running("server", restarts=3), {"name": "pulling", "state": {"waiting": {}}}],
+    )
+    assert parse_pod(pod, LabelFilter(["team", "app*"])) == PodRecord(
+        uid="uid-of-llm-0",
+        namespace="research",
+        name="llm-0",
+        workload_kind="StatefulSet",
+        workload="llm",
+        labels={"app": "llm", "team": "nlp"},
+        containers=(ContainerRecord("server", "server-3"), ContainerRecord("pulling")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept"),
+    [
+        ([], set()),
+        (["team"], {"team"}),
+        (["Team"], set()),
+        (["example.com/*"], {"example.com/cost-centre", "example.com/owner"}),
+        (["*"], {"team", "example.com/cost-centre", "example.com/owner"}),
+    ],
+)
+def test_labels_on_the_list_are_kept(patterns: list[str], kept: set[str]) -> None:
+    labels = {"team": "a", "example.com/cost-centre": "b", "example.com/owner": "c"}
+    assert LabelFilter(patterns)(labels).keys() == kept
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "exempt"),
+    [
+        (None, None, ""),
+        ("", "all", ""),
+        ("underuse", None, "underuse"),
+        (None, "memory", "memory"),
+        ("memory", "all", "memory"),
+        (" underuse, memory,underuse", None, "memory,underuse"),
+        ("all,Memory,sleep,", None, "all"),
+    ],
+)
+def test_exemptions_are_the_known_words(
+    annotation: str | None, label: str | None, exempt: str
+) -> None:
+    pod = manifest(labels={} if label is None else {EXEMPT: label})
+    pod["metadata"]["annotations"] = None if annotation is None else {EXEMPT: annotation}
+    assert parse_pod(pod, LabelFilter()).exempt == exempt
+
+
+def test_a_pod_without_status_has_no_containers_yet() -> None:
+    pod = manifest()
+    del pod["status"], pod["metadata"]["labels"]
+    assert parse_pod(pod, LabelFilter(["*"])).containers == ()
+    assert ends(pod) == []
+
+
+def test_a_termination_as_the_status_tells_it() -> None:
+    pod = manifest(
+        statuses=[ended(finished=2000, exit_code=1, message="CUDA out of memory.", restarts=2)]
+    )
+    assert ends(pod) == [
+        Termination(
+            container=Container("research", "pod", "main"),
+            pod_uid="uid-of-pod",
+            restart_count=2,
+            exit_code=1,
+            reason="Error",
+            message_class=MessageClass.GPU_OOM,
+            started_at=1940,
+            finished_at=2000,
+        )
+    ]
+
+
+def test_the_last_state_is_of_the_run_before() -> None:
+    pod = manifest(statuses=[running(restarts=1, last=terminated(2000, exit_code=137))])
+    assert [(end.restart_count, end.exit_code) for end in ends(pod)] == [(0, 137)]
+
+
+def test_while_a_restart_waits_it_is_not_counted_yet() -> None:
+    status = running(restarts=0, last=terminated(2000)) | {
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}}
+    }
+    assert [end.restart_count for end in ends(manifest(statuses=[status]))] == [0]
+
+
+def test_both_states_are_told_and_keep_their_keys_as_they_move() -> None:
+    first, second = terminated(2000, container_id="a"), terminated(2100, container_id="b")
+    both = running(restarts=1, last=first) | {"state": {"terminated": second}}
+    [one, two] = parse_terminations(manifest(statuses=[both]))
+    assert (one.termination.restart_count, two.termination.restart_count) == (0, 1)
+    [moved] = parse_terminations(manifest(statuses=[running(restarts=2, last=second)]))
+    assert (moved.key, moved.termination) == (two.key, two.termination)
+    assert one.key != two.key
+
+
+def test_init_containers_count_if_they_stay() -> None:
+    pod = manifest(
+        initContainerStatuses=[
+            ended("setup", finished=2000, exit_code=0, reason="Completed"),
+            ended("sidecar", finished=2000),
+        ]
+    )
+    pod["spec"]["initContainers"] = [
+        {"name": "setup"},
+        {"name": "sidecar", "restartPolicy": "Always"},
+    ]
+    assert [end.container.name for end in ends(pod)] == ["sidecar"]
+    names = [container.name for container in parse_pod(pod, LabelFilter()).containers]
+    assert names == ["sidecar", "main"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "pod_reason", "own", "told"),
+    [
+        ("Failed", "Evicted", "Error", "Evicted"),
+        ("Failed", "Evicted", "OOMKilled", "OOMKilled"),
+        ("Failed", "Evicted", "Completed", "Completed"),
+        ("Failed", "DeadlineExceeded", "Error", "DeadlineExceeded"),
+        ("Failed", None, "Error", "Error"),
+        ("Running", "Evicted", "Error", "Error"),
+    ],
+)
+def test_a_pod_that_failed_as_a_whole_says_why(
+    phase: str, pod_reason: str | None, own: str, told: str
+) -> None:
+    status = ended(
+        finished=2100, exit_code=137, reason=own, restarts=1, last=terminated(2000, reason="Error")
+    )
+    pod = manifest(statuses=[status], phase=phase, reason=pod_reason)
+    assert [end.reason for end in ends(pod)] == ["Error", told]
+
+
+def test_runs_that_the_kubelet_lost_are_left_out() -> None:
+    lost = terminated(2000, exit_code=137, reason="ContainerStatusUnknown")
+    lost |= {"startedAt": None, "finishedAt": None}
+    assert ends(manifest(statuses=[running(restarts=1, last=lost)])) == []
+
+
+def test_a_run_that_never_started_has_no_start() -> None:
+    unstarted = ended(finished=2000, reason="StartError", exit_code=128)
+    unstarted["state"]["terminated"]["startedAt"] = "1970-01-01T00:00:00Z"
+    [end] = ends(manifest(statuses=[unstarted]))
+    assert end.started_at is None
+    assert end.finished_at == 2000
+
+
+@pytest.mark.parametrize("broken", [{}, {"metadata": {}}, {"metadata": {"name": "a"}, "spec": {}}])
+def test_what_is_no_pod_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(KeyError):
+        parse_pod(broken, LabelFilter())
+
+
+def test_a_run_of_which_no_reason_is_told_has_none() -> None:
+    unexplained = ended(finished=2000)
+    del unexplained["state"]["terminated"]["reason"]
+    assert [end.reason for end in ends(manifest(statuses=[unexplained]))] == [""]

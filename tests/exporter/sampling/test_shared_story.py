@@ -1,0 +1,83 @@
+"""The simulated node's shared GPUs, from readings to what is booked: nothing is lost."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
+import pytest
+
+from exporter.attribution.resolve import resolve
+from exporter.gpus import GpuError
+from exporter.model.claims import Container
+from exporter.model.snapshot import SourceHealth
+from exporter.sampling.ledger import Ledger
+from exporter.sampling.shared import SharedGpus, Told
+from exporter.sampling.tracker import GpuTracker
+from tests.doubles.simulation import World
+
+
+class Story:
+    """A sampler's work on a simulated node, without its threads; a source of the node's pids."""
+
+    def __init__(self, scenario: str, profile: str) -> None:
+        self.world = World(scenario, profile)
+        self.ledger = Ledger(ended_grace=1e9)
+        self.shared = SharedGpus(self)
+        self.trackers = [GpuTracker(reader.gpu, 60.0) for reader in self.world.readers]
+        self.busy: dict[str, float] = defaultdict(float)
+        self.joules: dict[str, float] = defaultdict(float)
+
+    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told:
+        states = [s for s in self.world.backend.containers() if s.container in holders]
+        return Told({pid: state.container for state in states for pid in state.pids}, holders)
+
+    def health(self) -> SourceHealth:
+        return SourceHealth("processes", up=True)
+
+    def step(self, now: float) -> None:
+        self.world.at(now)
+        for number in range(len(self.trackers)):
+            try:
+                self._read(number, now)
+            except GpuError:
+                self.ledger.away(self.trackers[number].gpu.uuid)
+        gpus = [tracker.gpu for tracker in self.trackers]
+        allocations = resolve(self.world.backend.claims(), gpus).allocations
+        self.ledger.hold(allocations, now)
+        self.shared.hold(allocations)
+
+    def _read(self, number: int, now: float) -> None:
+        reader, tracker = self.world.readers[number], self.trackers[number]
+        uuid = tracker.gpu.uuid
+        full = reader.read_full(processes=self.shared.splits(uuid))
+        steps = tracker.full(full, now)
+        self.ledger.busy(uuid, steps, now, self.shared.busy_shares(full))
+        tracker.fast(reader.read_fast(), now, now)
+        drawn = tracker.slow(reader.read_slow(), now)
+        self.ledger.energy(drawn, now)
+        for step in steps:
+            self.busy[step.device_uuid] += step.busy.seconds
+        for each in drawn:
+            self.joules[each.device_uuid] += each.joules
+        parts = self.shared.memory_parts(tracker.gpu, tracker.last_fast)
+        for device, memory in tracker.memory_by_device():
+            self.ledger.memory(device, memory, parts.get(device))
+
+
+@pytest.mark.parametrize("profile", ["h100", "a100-mig"])
+def test_containers_and_the_rest_sum_to_each_device(profile: str) -> None:
+    story = Story("default", profile)
+    split = 0
+    for now in range(5, 300, 5):
+        story.step(float(now))
+        samples = story.ledger.samples(float(now))
+        for uuid, rest in story.ledger.unattributed().items():
+            on_device = [s for s in samples if s.allocation.measured_uuid == uuid]
+            split += sum(not s.allocation.sole and s.busy_seconds is not None for s in on_device)
+            if rest.busy_seconds is not None:
+                busy = sum(s.busy_seconds or 0.0 for s in on_device)
+                assert busy + rest.busy_seconds == pytest.approx(story.busy[uuid], abs=1e-6)
+            if rest.energy_joules is not None:
+                metered = [s for s in samples if s.allocation.device_uuid == uuid]
+                joules = sum(s.energy_joules or 0.0 for s in metered)
+                assert joules + rest.energy_joules == pytest.approx(story.joules[uuid], abs=1e-6)
+    assert split > 100
