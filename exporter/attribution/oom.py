@@ -7,9 +7,9 @@ prints words of its own, and the container ends with exit code 1 like after any 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.gpus.xids import action
 from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence, OomVerdict
 from exporter.model.pods import MessageClass, Termination
+from exporter.model.xids import action
 
 FULL_RATIO = 0.95
 """From here on a device counts as full: gradual fills were seen to end at 0.99."""

@@ -25,7 +25,7 @@ from exporter.config.options import (
     Config,
     Option,
 )
-from exporter.metrics.family import label_name
+from exporter.model.labels import label_name
 
 if TYPE_CHECKING:
     import yaml

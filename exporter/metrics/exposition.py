@@ -9,9 +9,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from exporter.metrics.family import Family, Point, label_name
+from exporter.metrics.family import Family, Point
 from exporter.metrics.lines import Lines
 from exporter.metrics.table import TABLE
+from exporter.model.labels import label_name
 from exporter.model.snapshot import Snapshot
 
 # Formats are few, but clients can name any number of versions of them.

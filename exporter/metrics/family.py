@@ -1,6 +1,5 @@
 """What a metric family is."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,11 +10,6 @@ Point = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and a value in base units."""
 
 UNITS = ("bytes", "seconds", "watts", "joules", "celsius", "hertz", "ratio")
-
-
-def label_name(key: str) -> str:
-    """Return the label for a pod label's key, as kube-state-metrics names it."""
-    return "label_" + re.sub(r"[^a-zA-Z0-9_]", "_", key)
 
 
 class Kind(StrEnum):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from exporter.gpus.xids import action
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import GPU_LABELS, gpu_labels, per_gpu, per_gpu_by, readable
 from exporter.model.readings import RECOVERY_ACTIONS
 from exporter.model.snapshot import Snapshot
+from exporter.model.xids import action
 
 
 def _ecc_errors(snapshot: Snapshot) -> Iterator[Point]:

@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from exporter.model.claims import Allocation, Container
 from exporter.model.devices import Driver, Gpu
 from exporter.model.oom import OomTotals
 from exporter.model.pods import PodRecord
 from exporter.model.readings import FastReading, FullReading, SlowReading
+
+IDLE_RATIO: Final = 0.01
+"""A device counts as idle while its mean utilization is below this.
+
+It is above 0 because of what the measurement and the driver itself contribute.
+"""
 
 
 class GpuState(StrEnum):

@@ -2,18 +2,18 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import fsum
 
 from exporter.model.readings import UtilizationSample
+from exporter.model.steps import Busy
 
 _LONGEST_HOLE_SECONDS = 30.0
 # How far the driver's sample times may run ahead of ours before we call it a step of its clock.
 _CLOCK_SLACK_SECONDS = 1.0
 
 
-class Monotonic:
+class SteadyCounter:
     """A counter that never goes back, over a raw one that may start again from 0.
 
     It begins at the first raw value, so that a restart of this program does not look like a reset.
@@ -40,16 +40,6 @@ class Monotonic:
         else:
             self.added = 0.0
         return self.total
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """What utilisation over an interval amounts to."""
-
-    seconds: float
-    """Busy time since the last batch: exact to one sample period."""
-    mean_ratio: float
-    peak_ratio: float
 
 
 class BusyIntegral:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from exporter.model.readings import Memory, UtilizationSample
 from exporter.model.snapshot import DeviceTotals
-from exporter.sampling.counters import Busy, BusyIntegral, WindowPeak
+from exporter.model.steps import Busy
+from exporter.sampling.counters import BusyIntegral, WindowPeak
 
 
 class DeviceTracker:

@@ -10,11 +10,8 @@ from operator import itemgetter
 from exporter.attribution.sharing import Holder, energy_parts
 from exporter.model.claims import Allocation, Container
 from exporter.model.readings import Memory
-from exporter.model.snapshot import ContainerSample, Unattributed
-from exporter.sampling.tracker import BusyStep, EnergyStep
-
-# Below this mean utilisation a device counts as idle: measurement noise, and a driver's own doing.
-IDLE_RATIO = 0.01
+from exporter.model.snapshot import IDLE_RATIO, ContainerSample, Unattributed
+from exporter.model.steps import BusyStep, EnergyStep
 
 # How long after its series went an ended container may have to be told of again.
 _LATE_SECONDS = 180.0

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from exporter.gpus import Backend, GpuError, Reader
-from exporter.gpus.xids import action
 from exporter.model.readings import (
     Event,
     FastReading,
@@ -19,6 +18,7 @@ from exporter.model.readings import (
     XidEvent,
 )
 from exporter.model.snapshot import GpuState, Snapshot
+from exporter.model.xids import action
 from exporter.sampling.containers import Containers
 from exporter.sampling.session import Session
 from exporter.sampling.tracker import GpuTracker

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from exporter.attribution.energy import energy_shares
@@ -19,7 +19,8 @@ from exporter.model.readings import (
     XidEvent,
 )
 from exporter.model.snapshot import GpuData, GpuSample, GpuState, GpuTotals, XidTotal
-from exporter.sampling.counters import Busy, Monotonic
+from exporter.model.steps import BusyStep, EnergyStep
+from exporter.sampling.counters import SteadyCounter
 from exporter.sampling.devices import DeviceTracker
 
 K = TypeVar("K")
@@ -38,23 +39,6 @@ _WHOLE_GPU = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BusyStep:
-    """What a full reading added to a device's busy time."""
-
-    device_uuid: str
-    busy: Busy
-    """Where the driver tells no samples, its peak is its mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnergyStep:
-    """What a slow reading added to a device's energy."""
-
-    device_uuid: str
-    joules: float
-
-
 class GpuTracker:
     """Keeps one GPU's state and counters, by its uuid, for as long as the program runs."""
 
@@ -69,7 +53,7 @@ class GpuTracker:
         self._full: FullReading | None = None
         self._slow = SlowReading()
         self._totals = GpuTotals()
-        self._counters: dict[tuple[str, object], Monotonic] = {}
+        self._counters: dict[tuple[str, object], SteadyCounter] = {}
         self._pcie_bytes = {"receive": 0.0, "transmit": 0.0}
         self._slice_busy_seconds: defaultdict[str, float] = defaultdict(float)
         self._slow_at: float | None = None
@@ -260,7 +244,7 @@ class GpuTracker:
     def _follow(self, field: str, raw: float | None, key: object = None) -> float | None:
         if raw is None:
             return None
-        return self._counters.setdefault((field, key), Monotonic()).update(raw)
+        return self._counters.setdefault((field, key), SteadyCounter()).update(raw)
 
     def _follow_all(self, field: str, raw: Mapping[K, float]) -> dict[K, float]:
         followed = {key: self._follow(field, value, key) for key, value in raw.items()}

@@ -16,7 +16,7 @@ from dashboards.layer.panels import stat, timeseries
 from dashboards.layer.queries import Query, narrowed
 from dashboards.layer.tables import Column, table
 from dashboards.layer.words import VALUES
-from exporter.gpus import xids
+from exporter.model import xids
 from exporter.model.readings import RECOVERY_ACTIONS
 from rules.settings import ALERTS
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import promql_parser as promql
 
-from exporter.gpus import xids
 from exporter.gpus.nvml.identity import _THRESHOLDS, CLOCKS
 from exporter.gpus.nvml.reads import CLOCK_EVENTS
 from exporter.gpus.nvml.slow import (
@@ -20,6 +19,7 @@ from exporter.gpus.nvml.slow import (
     CLOCK_EVENT_COUNTERS,
 )
 from exporter.metrics.table import TABLE
+from exporter.model import xids
 from exporter.model.claims import Sharing
 from exporter.model.oom import Confidence
 from exporter.model.readings import RECOVERY_ACTIONS

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model.readings import UtilizationSample
-from exporter.sampling.counters import BusyIntegral, Monotonic, WindowPeak
+from exporter.sampling.counters import BusyIntegral, SteadyCounter, WindowPeak
 
 PERIOD = 0.2
 
@@ -19,19 +19,19 @@ def samples(first: int, last: int, ratio: float = 1.0) -> list[UtilizationSample
 
 @given(st.lists(st.floats(0, 1e15, allow_nan=False)))
 def test_monotonic_never_goes_back(raws: list[float]) -> None:
-    counter = Monotonic()
+    counter = SteadyCounter()
     totals = [counter.update(raw) for raw in raws]
     assert all(after >= before for before, after in pairwise(totals))
 
 
 def test_monotonic_adds_what_came_after_a_reset() -> None:
-    counter = Monotonic()
+    counter = SteadyCounter()
     assert [counter.update(raw) for raw in (100, 130, 5, 8)] == [100, 130, 135, 138]
     assert counter.added == 3
 
 
 def test_a_raw_value_that_falls_a_little_has_not_started_again() -> None:
-    counter = Monotonic()
+    counter = SteadyCounter()
     totals = [counter.update(raw) for raw in (1000, 1100, 1099, 1101, 600, 1102)]
     assert totals == [1000, 1100, 1100, 1101, 1101, 1102]
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from exporter.model.claims import Allocation, Container, Sharing
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample
-from exporter.sampling.counters import Busy
+from exporter.model.steps import Busy, BusyStep, EnergyStep
 from exporter.sampling.ledger import Ledger
-from exporter.sampling.tracker import BusyStep, EnergyStep
 from tests.doubles.scripted import GIB, gpu
 
 GPU = gpu(0)

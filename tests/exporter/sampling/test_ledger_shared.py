@@ -13,9 +13,8 @@ from exporter.model.claims import Allocation, Container, Sharing
 from exporter.model.devices import Slice
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample, Unattributed
-from exporter.sampling.counters import Busy
+from exporter.model.steps import Busy, BusyStep, EnergyStep
 from exporter.sampling.ledger import Ledger
-from exporter.sampling.tracker import BusyStep, EnergyStep
 from tests.doubles.scripted import GIB, gpu, mig_slice
 
 GPU = gpu(0)

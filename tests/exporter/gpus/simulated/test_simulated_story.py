@@ -7,8 +7,8 @@ import pytest
 
 from exporter.config import Config
 from exporter.gpus.simulated import PROFILES
-from exporter.gpus.xids import action
 from exporter.model.readings import FullReading, SlowReading, XidEvent
+from exporter.model.xids import action
 from tests.doubles.simulation import World
 
 STEP = 2

@@ -1,6 +1,6 @@
 import pytest
 
-from exporter.gpus import xids
+from exporter.model import xids
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ ACTIONS: Mapping[int, str] = MappingProxyType(
 def action(xid: int) -> str:
     """Say what to do about ``xid``: an action of NVIDIA's catalogue as a label, or ``unknown``.
 
-    ``restart_app`` is the workload owner's; ``ignore`` nobody's; ``recovery_action`` means that the
-    GPU's own recovery action has changed and tells; the others are for whoever runs the node.
+    ``restart_app`` asks something of the workload's owner, and ``ignore`` of nobody.
+    ``recovery_action`` refers to the GPU's own recovery action, which has just changed. All other
+    actions are for whoever runs the node.
     """
     return ACTIONS.get(xid, UNKNOWN)
