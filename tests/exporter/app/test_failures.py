@@ -70,7 +70,7 @@ def test_gpu_lost_and_back(scenario: Path) -> None:
         running.until(lambda: running.value("gpu_xid_errors_total", gpu="0", xid="79") == 1)
         assert running.value("gpu_allocation_info", pod="train") == 1
         assert running.value("gpu_container_busy_seconds_total", pod="train") is None
-        assert running.ready() == (True, {"gpus": "GPU 0 is lost"})
+        running.until(lambda: running.ready() == (True, {"gpus": "GPU 0 is lost"}))
 
 
 def test_gpu_hung(scenario: Path) -> None:
