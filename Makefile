@@ -1,15 +1,20 @@
 # Two commands do everything, set-up included: `make run` and `make test`.
 # System packages are installed with apt when we may, else named: see setup/system-packages.
 
-PYTHON ?= python3
+# A Python 3.11 or newer, by name or path; empty: the first that is found. See setup/python.
+PYTHON ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
-SYNCED := $(VENV)/.synced
 ARGS   ?=
 
+# What `make run` needs is in the environment, and what all else needs.
+RUNTIME := $(VENV)/.runtime
+SYNCED  := $(VENV)/.synced
+# Made anew where its Python is gone, was upgraded, or is not the one that PYTHON names.
+$(shell setup/venv --works $(VENV) $(PYTHON) || rm -f $(RUNTIME))
+
 # The Debian packages of the servers that `make demo` and the tests run.
-SERVERS := prometheus:prometheus promtool:prometheus amtool:prometheus-alertmanager \
-	prometheus-alertmanager:prometheus-alertmanager
+SERVERS := prometheus,promtool:prometheus amtool,prometheus-alertmanager:prometheus-alertmanager
 
 # Grafana's own types, for the dashboards' tests.
 SCHEMA       := tests/dashboards/schema
@@ -17,11 +22,11 @@ SCHEMA_READY := $(SCHEMA)/node_modules/.package-lock.json
 
 .PHONY: run demo pictures test check update format lock setup test-hardware bench gpu-report image clean
 
-run: $(SYNCED)
-	@$(BIN)/kube-gpu-exporter --backend auto $(ARGS)
+run: $(RUNTIME)
+	@$(BIN)/python -m exporter --backend auto $(ARGS)
 
 # The alerts, from a simulated node to the messages that people would get.
-demo: $(SYNCED)
+demo: $(RUNTIME)
 	@setup/system-packages $(SERVERS)
 	@$(BIN)/python -m setup.demo $(ARGS)
 
@@ -73,19 +78,26 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: $(SYNCED)
 	$(UV_COMPILE) --upgrade --output-file setup/requirements.txt pyproject.toml
-	$(UV_COMPILE) --upgrade --group dev --output-file setup/requirements-dev.txt pyproject.toml
+	$(UV_COMPILE) --upgrade --group dev --constraint setup/requirements.txt \
+		--output-file setup/requirements-dev.txt pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) --upgrade --constraint setup/requirements-dev.txt --output-file setup/requirements-build.txt -
 
 setup: $(SYNCED)
 
-$(SCHEMA_READY): $(SCHEMA)/package-lock.json
+$(SCHEMA_READY): $(SCHEMA)/package-lock.json | $(SYNCED)
 	@setup/system-packages node:nodejs npm:npm
-	npm ci --prefix $(SCHEMA) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@$(BIN)/python -m setup.step "installing Grafana's types" \
+		npm ci --prefix $(SCHEMA) --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(SYNCED): setup/requirements-dev.txt pyproject.toml setup/venv
-	@setup/venv $(PYTHON) $(VENV)
+$(RUNTIME): setup/requirements.txt setup/venv
+	@setup/venv $(VENV) $(PYTHON)
+	@$(BIN)/python -m setup.packages setup/requirements.txt
+	@touch $@
+
+$(SYNCED): setup/requirements-dev.txt pyproject.toml $(RUNTIME)
+	@$(BIN)/python -m setup.packages setup/requirements-dev.txt --editable
 	@touch $@
 
 clean:
