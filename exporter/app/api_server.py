@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Final
 
 from exporter.config import Config
-from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.credentials import HOST, SERVICE_ACCOUNT
+from exporter.kubernetes.failures import ApiError, ApiFailure
 from exporter.kubernetes.watch import PODS, RESOURCE_SLICES
 
-_TOKEN: Final = "var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105  (a path)
 _WATCH_SECONDS: Final = 1
 _REQUEST_SECONDS: Final = 5.0
 
 
 def watches_pods(config: Config, environment: Mapping[str, str], root: Path = Path("/")) -> bool:
-    """Whether the configuration has pods watched, here; ``root`` holds ``var``."""
+    """Return whether the configuration wants pods watched here. ``root`` holds ``var``."""
     if config.pod_watch == "auto":
-        in_cluster = bool(environment.get("KUBERNETES_SERVICE_HOST"))
-        return in_cluster and (root / _TOKEN).exists() and bool(config.node)
+        in_cluster = bool(environment.get(HOST)) and (root / SERVICE_ACCOUNT / "token").exists()
+        return in_cluster and bool(config.node)
     return config.pod_watch == "on"
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from exporter.config import Config
 from exporter.gpus import GpuError
-from exporter.kubernetes.access import ApiError, ApiFailure
+from exporter.kubernetes.failures import ApiError, ApiFailure
 from exporter.model.claims import Claims
 from exporter.model.devices import Driver, Gpu
 from exporter.model.readings import FastReading, FullReading, Reason, SlowReading

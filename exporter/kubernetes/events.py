@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from hashlib import blake2s
 from typing import Any, Final, NoReturn
 
-from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.failures import ApiError, ApiFailure
 from exporter.model.pods import Termination
 from exporter.model.snapshot import SourceHealth
 
@@ -92,9 +93,7 @@ class EventWriter:
                 if error.reason is ApiFailure.CONFLICT:  # it is there already
                     break
                 self._failed(error)
-                if error.reason is ApiFailure.UNAUTHORIZED:
-                    self._access.renew()
-                elif error.reason not in _WORTH_AGAIN:
+                if error.reason not in _WORTH_AGAIN:
                     return
                 longest = self._back_off_seconds * 2**attempt
                 await asyncio.sleep(self._rng.uniform(longest / 2, longest))

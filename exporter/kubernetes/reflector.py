@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
-from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure, refusal
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.failures import ApiError, ApiFailure, refusal
 from exporter.kubernetes.listing import members
 
 _LOG = logging.getLogger(__name__)
@@ -235,10 +236,6 @@ class Reflector:
         self._failures_in_row += 1
         self._failures[error.reason] += 1
         refused = error.reason in _REFUSALS
-        if error.reason is ApiFailure.UNAUTHORIZED:
-            # A token may have run out since it was read; the next question reads it again.
-            self._access.renew()
-            refused = self._failures_in_row > 1
         # A watch that breaks off is taken up where it was: trouble only if that does not help.
         if refused or not self._listed or self._failures_in_row > 1:
             self._tell(error)

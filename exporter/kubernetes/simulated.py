@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import ssl
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class SimulatedApiServer:
     """Serves what is put into it: lists in pages, watches with bookmarks, events to be created.
 
     ``versions`` are those of ``resource.k8s.io`` that it knows. Set ``fault`` to have questions
-    fail, and back to ``None`` to have them succeed.
+    fail, and back to ``None`` to have them succeed. With ``tls`` it serves HTTPS.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class SimulatedApiServer:
         host: str = "127.0.0.1",
         port: int = 0,
         versions: frozenset[str] = frozenset({"v1"}),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self.tokens: Collection[str] | None = None
+        """The bearer tokens that are let in; ``None``: whoever asks."""
         self.fault: Fault | None = None
         self.calls: Counter[str] = Counter()
         """Questions received by ``list``, ``watch`` and ``create``, the failed ones included."""
@@ -66,7 +70,7 @@ class SimulatedApiServer:
         """The latest questions' parameters, with ``path``."""
         self.ignores_limit = False
         """Whether lists come whole, as from the cache of a real server."""
-        self._host, self._port = host, port
+        self._host, self._port, self._tls = host, port, tls
         self._versions = versions
         self._version = 1000
         self._oldest = 1000
@@ -81,7 +85,7 @@ class SimulatedApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self._port}"
 
     @property
     def watches(self) -> int:
@@ -138,7 +142,7 @@ class SimulatedApiServer:
         app.router.add_post("/api/v1/namespaces/{namespace}/events", self._create)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -228,6 +232,10 @@ class SimulatedApiServer:
     async def _admit(self, verb: str, request: web.Request) -> web.Response | None:
         self.calls[verb] += 1
         self.queries.append({"path": request.path, **request.query})
+        if self.tokens is not None:
+            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+            if scheme != "Bearer" or token not in self.tokens:
+                return _status(401, "Unauthorized")
         fault = self.fault
         if fault is None or verb not in fault.on:
             return None

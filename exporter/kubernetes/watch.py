@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from exporter.kubernetes.access import ApiAccess, ApiFailure
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.failures import ApiFailure
 from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
 from exporter.kubernetes.reflector import Reflector, Timing
 from exporter.kubernetes.slices import parse_slice

@@ -14,7 +14,8 @@ from exporter.app.checks import Finding, Level
 from exporter.config import Config
 from exporter.config.options import PodWatchChoice
 from exporter.gpus import GpuError
-from exporter.kubernetes.access import ApiAccess, ApiError, ApiFailure
+from exporter.kubernetes.access import ApiAccess
+from exporter.kubernetes.failures import ApiError, ApiFailure
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.model.readings import Reason
 from tests.doubles.api_manifests import NODE, manifest

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -22,25 +21,10 @@ from exporter.web.files import Reread, UnusableFileError
 from exporter.web.server import listen, serving
 from exporter.web.tls import tls
 from exporter.web.users import Users, authenticate
+from tests.doubles.certificates import OPENSSL, make_certificate
 from tests.doubles.process import exporter
 
-OPENSSL = shutil.which("openssl") or "openssl"
 PASSWORD = "correct horse"  # noqa: S105  (of nothing)
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a self-signed certificate for 127.0.0.1 whose subject is ``name``, and its key."""
-    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
-    subprocess.run(
-        [
-            *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
 
 
 def replace(target: Path, source: Path) -> None:
