@@ -174,6 +174,19 @@ async def test_a_watch_that_goes_wrong_loses_nothing(server: SimulatedApiServer,
         assert sum(watch.health().failures.values()) == 1
 
 
+async def test_objects_as_large_as_a_server_stores_them_pass(server: SimulatedApiServer) -> None:
+    async with following(server) as watch:
+        await until(lambda: server.watches)
+        large = manifest("large")
+        large["metadata"]["annotations"]["example.com/large"] = "x" * 3 * 2**20
+        server.put("pods", large)
+        await until(lambda: "large" in names(watch))
+        assert sum(watch.health().failures.values()) == 0
+        server.end_watches()
+        await until(lambda: server.calls["watch"] == 2)
+    assert server.calls["list"] == 1
+
+
 async def test_a_server_that_restarts_is_picked_up(server: SimulatedApiServer) -> None:
     server.put("pods", manifest("a"))
     async with following(server) as watch:
