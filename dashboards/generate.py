@@ -1,6 +1,4 @@
-"""Every file that is made of the dashboards: themselves, and two ways to hand them to Grafana."""
-
-from typing import Any
+"""Every file that is made of the dashboards: themselves, and what tells Grafana where they are."""
 
 import yaml
 
@@ -26,10 +24,9 @@ def generated() -> dict[str, bytes]:
     files = {item.uid: item.json() for item in DASHBOARDS}
     return {
         **{f"{_FOLDER}/{uid}.json": content for uid, content in files.items()},
-        f"{_FOLDER}/sidecar/configmaps.yaml": _yaml(
-            *(_config_map(uid, content) for uid, content in files.items())
-        ),
-        f"{_FOLDER}/provisioning/dashboards/kube-gpu-exporter.yaml": _yaml(_PROVIDER),
+        f"{_FOLDER}/provisioning/dashboards/kube-gpu-exporter.yaml": (
+            _HEAD + yaml.safe_dump(_PROVIDER, sort_keys=False)
+        ).encode(),
     }
 
 
@@ -48,36 +45,3 @@ _PROVIDER = {
     ],
 }
 """Tells Grafana to read dashboards from a folder."""
-
-
-def _config_map(uid: str, content: bytes) -> dict[str, Any]:
-    """Make a dashboard's ConfigMap, which the sidecar of Grafana's chart finds by its label."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": f"kube-gpu-exporter-dashboard-{uid}",
-            "labels": {"app.kubernetes.io/name": "kube-gpu-exporter", "grafana_dashboard": "1"},
-        },
-        "data": {f"{uid}.json": _Block(content.decode())},
-    }
-
-
-class _Block(str):
-    """Text that is written line by line, so that a change to it can be read."""
-
-    __slots__ = ()
-
-
-class _Dumper(yaml.SafeDumper):
-    pass
-
-
-_Dumper.add_representer(
-    _Block, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
-)
-
-
-def _yaml(*documents: dict[str, Any]) -> bytes:
-    text = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, width=1_000_000)
-    return f"{_HEAD}{text}".encode()

@@ -13,7 +13,6 @@ body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .note { padding: .6rem 1rem; border-left: 4px solid #c77700; background: #c7770018; }
 .bad { color: #c0392b; font-weight: 600; }
 code { font-size: .9em; }

@@ -16,11 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dashboards.generate import DASHBOARDS
-from dashboards.picture.page import draw
-from dashboards.picture.query import Reader
 from rules import render
 from rules.settings import defaults
 from setup.demo.monitoring import Prometheus, Target, prometheus
+from setup.demo.picture.page import draw
+from setup.demo.picture.query import Reader
 from setup.demo.servers import ServerError, running, until
 from setup.demo.stack import Exporter
 

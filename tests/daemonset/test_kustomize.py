@@ -319,6 +319,14 @@ def test_the_autoscaler_asks_for_what_the_adapter_gives() -> None:
     assert given == {metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]}
 
 
+def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
+    made = kustomize(ROOT / "dashboards")
+    assert {one["metadata"]["labels"]["grafana_dashboard"] for one in made} == {"1"}
+    assert {name: content for one in made for name, content in one["data"].items()} == {
+        path.name: path.read_text() for path in _dashboards()
+    }
+
+
 def _dashboards() -> list[Path]:
     return sorted((ROOT / "dashboards/generated").glob("*.json"))
 

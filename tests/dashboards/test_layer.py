@@ -164,17 +164,6 @@ def test_generated_files_are_the_same_each_time_and_up_to_date() -> None:
     assert kept == files.keys()
 
 
-def test_config_maps_hold_the_dashboards_under_the_sidecars_label() -> None:
-    files = generate.generated()
-    text = files["dashboards/generated/sidecar/configmaps.yaml"]
-    maps = list(yaml.safe_load_all(text))
-    assert len(maps) == len(generate.DASHBOARDS)
-    for each in maps:
-        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
-        ((name, content),) = each["data"].items()
-        assert content.encode() == files[f"dashboards/generated/{name}"]
-
-
 def test_grafana_reads_the_dashboards_from_the_folder_that_the_docs_name() -> None:
     path = "dashboards/generated/provisioning/dashboards/kube-gpu-exporter.yaml"
     (provider,) = yaml.safe_load(generate.generated()[path])["providers"]

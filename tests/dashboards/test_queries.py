@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from dashboards.picture.query import Reader, interpolated, regex
 from rules import render
 from rules.settings import defaults
 from setup.demo.monitoring import Prometheus, Target, prometheus
+from setup.demo.picture.query import Reader, interpolated, regex
 from setup.demo.servers import until
 from tests.dashboards import grafana
 from tests.dashboards.grafana import Asked, Json

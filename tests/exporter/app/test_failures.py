@@ -1,6 +1,7 @@
 """Each row of what may fail on a node, injected into the real program.
 
-The driver's own side of these, error by error, is in test_nvml; the kubelet's in test_kubelet.
+The driver's own side of these, error by error, is in tests/exporter/gpus/nvml, and the kubelet's
+in tests/exporter/kubelet.
 """
 
 import re

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from dashboards.picture import cells, plots
-from dashboards.picture.canvas import (
+from setup.demo.picture import cells, plots
+from setup.demo.picture.canvas import (
     BORDER,
     LARGE,
     MUTED,
@@ -14,8 +14,8 @@ from dashboards.picture.canvas import (
     Box,
     Canvas,
 )
-from dashboards.picture.plots import Shown
-from dashboards.picture.query import Ask, Json, Reader, Source
+from setup.demo.picture.plots import Shown
+from setup.demo.picture.query import Ask, Json, Reader, Source
 
 WIDTH = 1400.0
 _COLUMNS, _CELL, _GAP = 24, 30.0, 8.0

@@ -15,14 +15,14 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from dashboards.generate import DASHBOARDS
-from dashboards.picture import frames, units
-from dashboards.picture.canvas import Box, Canvas
-from dashboards.picture.fields import Field
-from dashboards.picture.frames import Frame, Row
-from dashboards.picture.page import DRAWERS, WIDTH, draw, place
-from dashboards.picture.query import Json, Reader, Source, interpolated, regex
 from exporter.gpus.simulated.profiles import PROFILES
 from exporter.gpus.simulated.scenario import load_scenario
+from setup.demo.picture import frames, units
+from setup.demo.picture.canvas import Box, Canvas
+from setup.demo.picture.fields import Field
+from setup.demo.picture.frames import Frame, Row
+from setup.demo.picture.page import DRAWERS, WIDTH, draw, place
+from setup.demo.picture.query import Json, Reader, Source, interpolated, regex
 from setup.demo.pictures import IMAGES, renamed
 
 START, END = 1_700_000_000, 1_700_000_100

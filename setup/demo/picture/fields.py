@@ -8,9 +8,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.colors import to_hex
 
-from dashboards.picture.frames import Cell
-from dashboards.picture.query import Json
-from dashboards.picture.units import written
+from setup.demo.picture.frames import Cell
+from setup.demo.picture.query import Json
+from setup.demo.picture.units import written
 
 _PALETTE = (
     *("#73BF69", "#FADE2A", "#5794F2", "#FF9830", "#F2495C", "#B877D9", "#37872D", "#E0B400"),

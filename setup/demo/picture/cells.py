@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from matplotlib.colors import to_rgb
 
-from dashboards.picture.canvas import (
+from setup.demo.picture.canvas import (
     LARGE,
     LINK,
     NORMAL,
@@ -15,9 +15,9 @@ from dashboards.picture.canvas import (
     Box,
     Canvas,
 )
-from dashboards.picture.fields import Field
-from dashboards.picture.frames import Cell, framed, ordered, transformed
-from dashboards.picture.plots import Shown
+from setup.demo.picture.fields import Field
+from setup.demo.picture.frames import Cell, framed, ordered, transformed
+from setup.demo.picture.plots import Shown
 
 _ROW, _HEADER = 30.0, 30.0
 _MARGIN = 8.0

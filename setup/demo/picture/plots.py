@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
-from dashboards.picture.canvas import GRID, MUTED, SMALL, TEXT, Box, Canvas
-from dashboards.picture.fields import Field
-from dashboards.picture.query import Json, Series
-from dashboards.picture.units import ticks, written
+from setup.demo.picture.canvas import GRID, MUTED, SMALL, TEXT, Box, Canvas
+from setup.demo.picture.fields import Field
+from setup.demo.picture.query import Json, Series
+from setup.demo.picture.units import ticks, written
 
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
 _DAY = 86400.0

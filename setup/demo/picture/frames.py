@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.picture.query import Json, Series
+from setup.demo.picture.query import Json, Series
 
 Cell = str | float | None
 Row = Mapping[str, Cell]
