@@ -1,7 +1,6 @@
 """The parts of the running program, put together from a configuration."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from exporter.app.backends import make_backend
 from exporter.app.sources import Sources
 from exporter.config import Config
 from exporter.metrics.exposition import Exposition
+from exporter.model.clocks import unix_time
 from exporter.sampling.containers import Containers
 from exporter.sampling.sampler import Sampler, Ticks
 from exporter.sampling.worker import ThreadWorker
@@ -55,7 +55,7 @@ async def running(config: Config, ticks: Ticks) -> AsyncIterator[Parts]:
                 processes=sources.processes,
                 beside=sources.beside,
                 ended_grace=config.ended_grace,
-                started=time.time(),
+                started=unix_time(),
                 on_oom=sources.on_oom,
             ),
             on_publish=exposition.refresh,

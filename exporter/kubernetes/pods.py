@@ -11,6 +11,7 @@ from typing import Any, Final
 from exporter.kubernetes.messages import classify
 from exporter.kubernetes.owners import Pod, workload
 from exporter.model.claims import Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.pods import ContainerRecord, PodRecord, Termination
 
 _Json = Mapping[str, Any]
@@ -40,7 +41,7 @@ class Ended:
     pod: Pod
     name: str
     terminated: _Json
-    finished_at: float
+    finished_at: UnixSeconds
     restarts: int
     pod_reason: str | None
 
@@ -144,7 +145,7 @@ def _without_scheme(container_id: str | None) -> str | None:
     return container_id.partition("://")[2] or None if container_id else None
 
 
-def _unix(time: str | None) -> float | None:
+def _unix(time: str | None) -> UnixSeconds | None:
     """Return the seconds of an RFC 3339 time. What never was is ``null``, or 1970 or earlier."""
     seconds = datetime.fromisoformat(time).timestamp() if time else 0.0
-    return seconds if seconds > 0 else None
+    return UnixSeconds(seconds) if seconds > 0 else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from exporter.model.devices import Gpu, Slice
 
@@ -57,6 +58,13 @@ class Sharing(StrEnum):
     DRA = "dra"
 
 
+class AllocationKey(NamedTuple):
+    """Identifies an allocation: a container has a device at most once."""
+
+    container: Container
+    device_uuid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Allocation:
     """A claim resolved to a device that we see."""
@@ -74,6 +82,10 @@ class Allocation:
     claim_namespace: str = ""
     claim_name: str = ""
     """Of the ResourceClaim, where it is held through DRA."""
+
+    @property
+    def key(self) -> AllocationKey:
+        return AllocationKey(self.container, self.device_uuid)
 
     @property
     def device_uuid(self) -> str:

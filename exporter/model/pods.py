@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model.claims import Container
+from exporter.model.clocks import UnixSeconds
 
 
 class MessageClass(StrEnum):
@@ -32,9 +33,9 @@ class Termination:
     reason: str
     """The kubelet's word: ``Error``, ``OOMKilled``, ``Completed``, ``Evicted``, …"""
     message_class: MessageClass
-    started_at: float | None
-    finished_at: float
-    """Unix seconds, of the node's clock, to the second."""
+    started_at: UnixSeconds | None
+    finished_at: UnixSeconds
+    """By the node's clock, in whole seconds, rounded down."""
 
 
 @dataclass(frozen=True, slots=True)

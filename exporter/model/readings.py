@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
 
 
@@ -76,8 +77,7 @@ class EndedProcess:
     """What the driver's accounting kept of a process that has ended; ``pid`` was the host's."""
 
     pid: int
-    started_at: float
-    """Unix seconds."""
+    started_at: UnixSeconds
     memory_peak_bytes: int
     """The most that it ever held of the GPU."""
 
@@ -209,10 +209,10 @@ class SlowReading:
 
 @dataclass(frozen=True, slots=True)
 class XidEvent:
-    """The driver reported an XID on a GPU at ``timestamp`` (Unix seconds)."""
+    """The driver reported an XID on a GPU at ``timestamp``."""
 
     gpu_uuid: str
-    timestamp: float
+    timestamp: UnixSeconds
     xid: int
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
 from exporter.model.claims import Claims, Container, Resolution
+from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import OomTotals, OomVerdict
 from exporter.model.pods import DraDevice, PodRecord, Termination
 from exporter.model.readings import FullReading, SlowReading, XidEvent
@@ -59,7 +60,7 @@ class Containers:
         pods: PodSource | None = None,
         processes: ProcessContainers | None = None,
         ended_grace: float,
-        started: float,
+        started: UnixSeconds,
         beside: Sequence[Callable[[], SourceHealth]] = (),
         on_oom: Callable[[OomVerdict], None] = lambda _: None,
     ) -> None:
@@ -94,7 +95,7 @@ class Containers:
     def slow(self, tracker: GpuTracker, reading: SlowReading, now: float) -> None:
         self._ledger.energy(tracker.slow(reading, now), now)
 
-    def memory(self, tracker: GpuTracker, timestamp: float | None = None) -> None:
+    def memory(self, tracker: GpuTracker, timestamp: UnixSeconds | None = None) -> None:
         """Book the memory of the GPU's last fast reading; ``timestamp``: it was made just now."""
         parts = self._shared.memory_parts(tracker.gpu, tracker.last_fast)
         for device_uuid, memory in tracker.memory_by_device():
@@ -114,7 +115,7 @@ class Containers:
 
     # Who held them
 
-    def refresh(self, trackers: Iterable[GpuTracker], now: float, timestamp: float) -> bool:
+    def refresh(self, trackers: Iterable[GpuTracker], now: float, timestamp: UnixSeconds) -> bool:
         """Join everything again if a part of it has changed; return whether anything has."""
         changed = self._resolve(list(trackers), now)
         self._hear_of_runs(now)
@@ -199,7 +200,7 @@ class Containers:
             self.memory(tracker)
         return True
 
-    def _take_ended(self, tracker: GpuTracker, timestamp: float) -> None:
+    def _take_ended(self, tracker: GpuTracker, timestamp: UnixSeconds) -> None:
         """Have the judge know what the driver kept of processes that have just ended."""
         uuid, ended = tracker.gpu.uuid, tracker.last_fast.ended
         if not ended:
@@ -209,7 +210,7 @@ class Containers:
         for process in ended:
             sole = holders[0].container if len(holders) == 1 and holders[0].sole else None
             if container := sole or owners.get(process.pid):
-                self._judge.accounted(container, uuid, process, timestamp)
+                self._judge.process_ended(container, uuid, process, timestamp)
 
     def _hear_of_runs(self, now: float) -> None:
         pods = self._pod_source.pods() if self._pod_source else {}
@@ -222,12 +223,13 @@ class Containers:
                     runs[container] = record.container_id
         self._ledger.runs(runs, now)
 
-    def _hear_of_ends(self, now: float, timestamp: float) -> bool:
+    def _hear_of_ends(self, now: float, timestamp: UnixSeconds) -> bool:
         if self._pod_source is None:
             return False
         if self._claims is not None:  # else nobody can tell
             # Also without new claims: another pod of a name may hold what the one before it held.
-            self._judge.hold(self._resolution.allocations, self._pod_source.pods(), timestamp)
+            pods = self._pod_source.pods()
+            self._judge.set_allocations(self._resolution.allocations, pods, timestamp)
         for termination in self._pod_source.take_terminations():
             self._judge.terminated(termination)
         judgements = self._judge.step(timestamp)

@@ -1,48 +1,57 @@
-"""What was in use on each device over the last minutes, and who held it."""
+"""The memory in use on each device, and by each container, over the last minutes."""
 
 from array import array
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from exporter.model.claims import Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import Memory
 
-EVIDENCE_SECONDS = 240.0
-"""How long what may speak for or against an out-of-memory is of use: ends are told up to three
-minutes late, and what counts is what was before them."""
+EVIDENCE_SECONDS: Final = 240.0
+"""For how long the exporter keeps what may speak for or against an out-of-memory.
+
+The exporter may learn of an end up to three minutes late, and it needs what was so before the end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The most that was in use on a device within a window; of equals the last."""
+    """The moment of a window at which the most memory was in use on a device.
+
+    Of several moments with the same use, it is the last.
+    """
 
     used_bytes: int
     total_bytes: int
     rise_bytes: int
-    """Above the lowest use before it, counted from the level at which the window was entered."""
-    held_bytes: Mapping[Container, int]
-    """Who held how much at that moment, as far as it is known."""
+    """How far the use had risen above the lowest use before it in the window.
+
+    The last reading before the window counts as the level at which the window begins.
+    """
+    container_bytes: Mapping[Container, int]
+    """The memory that each container used at that moment, as far as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    timestamp: float
+    timestamp: UnixSeconds
     used_bytes: int
     total_bytes: int
-    holders: tuple[Container, ...]
-    """The same object from moment to moment, until they change."""
-    held_bytes: "array[int]"
+    containers: tuple[Container, ...]
+    """Moments share one tuple for as long as the containers stay the same, to save memory."""
+    container_bytes: "array[int]"
 
 
 class MemoryHistory:
-    """Keeps every fast reading's memory for ``seconds``, by device.
+    """Keeps the memory of every fast reading for ``seconds``, by device.
 
-    News of a container's end comes up to a minute late, and what counts is what was in use just
-    before it. So one value per window, such as a peak since the last scrape, would not do.
+    The exporter learns of a container's end up to a minute late, and then needs the use of just
+    before the end. So one value per window, such as a peak since the last scrape, would not do.
 
-    With 8 GPUs of 60 holders each, read every second, four minutes take about 1.4 MiB. Timestamps
-    are Unix seconds, since ends of containers are told in those.
+    With 8 GPUs, 60 containers on each and a reading every second, four minutes take about 1.4 MiB.
     """
 
     def __init__(self, seconds: float = EVIDENCE_SECONDS) -> None:
@@ -50,36 +59,40 @@ class MemoryHistory:
         self._moments: dict[str, deque[_Moment]] = {}
 
     def add(
-        self, device_uuid: str, memory: Memory, held_bytes: Mapping[Container, int], now: float
+        self,
+        device_uuid: str,
+        memory: Memory,
+        container_bytes: Mapping[Container, int],
+        now: UnixSeconds,
     ) -> None:
-        """Take what was read of a device at ``now``."""
+        """Keep what a fast reading at ``now`` said about a device."""
         if device_uuid not in self._moments:
-            # Where a device is new, the slices that it was made of may have gone.
+            # A new device may be a new MIG slice, and the slices before it may be gone.
             self._moments = {
                 uuid: moments
                 for uuid, moments in self._moments.items()
                 if self._is_recent(moments[-1], now)
             }
         moments = self._moments.setdefault(device_uuid, deque())
-        holders = tuple(held_bytes)
-        if moments and moments[-1].holders == holders:
-            holders = moments[-1].holders
+        containers = tuple(container_bytes)
+        if moments and moments[-1].containers == containers:
+            containers = moments[-1].containers
         moments.append(
             _Moment(
                 timestamp=now,
                 used_bytes=memory.used_bytes,
                 total_bytes=memory.total_bytes,
-                holders=holders,
-                held_bytes=array("q", held_bytes.values()),
+                containers=containers,
+                container_bytes=array("q", container_bytes.values()),
             )
         )
         while not self._is_recent(moments[0], now):
             moments.popleft()
 
-    def peak(self, device_uuid: str, since: float, until: float) -> Peak | None:
+    def peak(self, device_uuid: str, since: UnixSeconds, until: UnixSeconds) -> Peak | None:
         """Return the peak of the window from ``since`` to ``until``, both included.
 
-        ``None``: the device was not read then, or it is longer ago than is kept.
+        ``None``: there is no reading of the device in the window, or it is no longer kept.
         """
         peak: _Moment | None = None
         lowest: int | None = None
@@ -87,7 +100,7 @@ class MemoryHistory:
         for moment in self._moments.get(device_uuid, ()):
             used = moment.used_bytes
             if moment.timestamp < since:
-                lowest = used  # the level at which the window is entered
+                lowest = used  # the level at which the window begins
             elif moment.timestamp <= until:
                 lowest = used if lowest is None else min(lowest, used)
                 if peak is None or used >= peak.used_bytes:
@@ -98,9 +111,9 @@ class MemoryHistory:
             used_bytes=peak.used_bytes,
             total_bytes=peak.total_bytes,
             rise_bytes=rise,
-            held_bytes=dict(zip(peak.holders, peak.held_bytes, strict=True)),
+            container_bytes=dict(zip(peak.containers, peak.container_bytes, strict=True)),
         )
 
-    def _is_recent(self, moment: _Moment, now: float) -> bool:
-        # The clock may have been set back: what lies ahead of it is of no use either.
+    def _is_recent(self, moment: _Moment, now: UnixSeconds) -> bool:
+        # The clock may have been set back. A moment that lies ahead of it is of no use either.
         return now - self._seconds <= moment.timestamp <= now

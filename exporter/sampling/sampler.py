@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from exporter.gpus import Backend, GpuError, Reader
+from exporter.model.clocks import UnixSeconds, unix_time
 from exporter.model.readings import (
     Event,
     FastReading,
@@ -99,7 +100,7 @@ class Sampler:
         workers: Callable[[str], Worker],
         containers: Containers,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], UnixSeconds] = unix_time,
         on_publish: Callable[[], None] = lambda: None,
         pod_labels: tuple[str, ...] = (),
     ) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from exporter.gpus import Backend, GpuError
 from exporter.model.claims import Claims
+from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.devices import Driver, Gpu, Slice
 from exporter.model.oom import OomVerdict
 from exporter.model.readings import (
@@ -32,11 +33,11 @@ class ManualClock:
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
 
-    def __call__(self) -> float:
-        return self.now
+    def __call__(self) -> Monotonic:
+        return Monotonic(self.now)
 
-    def wall(self) -> float:
-        return 1_800_000_000.0 + self.now
+    def wall(self) -> UnixSeconds:
+        return UnixSeconds(1_800_000_000.0 + self.now)
 
 
 @dataclass

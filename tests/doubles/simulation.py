@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from exporter.gpus.simulated import SimulatedBackend
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
 from exporter.model.readings import FastReading, FullReading, SlowReading
 
@@ -30,7 +31,7 @@ class World:
             seed=seed,
             speed=speed,
             clock=self.clock,
-            wall=lambda: WALL + self.clock.now,
+            wall=lambda: UnixSeconds(WALL + self.clock.now),
         )
         self.driver = self.backend.open()
         self.readers = self.backend.readers()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.model.claims import Allocation, Container, Sharing
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Slice
 from exporter.model.oom import Confidence, OomVerdict
 from exporter.model.pods import MessageClass, PodRecord, Termination
@@ -31,8 +32,8 @@ def ended(
         exit_code=exit_code,
         reason=reason or ("Error" if exit_code else "Completed"),
         message_class=says,
-        started_at=END - 3600,
-        finished_at=END,
+        started_at=UnixSeconds(END - 3600),
+        finished_at=UnixSeconds(END),
     )
     return replace(plain, **fields)  # type: ignore[arg-type]
 
@@ -52,7 +53,7 @@ class Node:
     judge: OomJudge = field(init=False)
 
     def __post_init__(self) -> None:
-        self.judge = OomJudge(self.history, self.since, grace_seconds=60.0)
+        self.judge = OomJudge(self.history, UnixSeconds(self.since), grace_seconds=60.0)
 
     def hold(
         self, allocations: Iterable[Allocation], now: float = END - 600, uid: str | None = None
@@ -60,10 +61,10 @@ class Node:
         """Take who holds what; ``uid`` is the pod's, if it is known."""
         record = PodRecord(uid, "ml", "train", "Pod", "train") if uid else None
         pods = {("ml", "train"): record} if record else {}
-        self.judge.hold(allocations, pods, now)
+        self.judge.set_allocations(allocations, pods, UnixSeconds(now))
 
     def step(self, now: float) -> tuple[OomVerdict, ...]:
-        return tuple(found.verdict for found in self.judge.step(now) if found.verdict)
+        return tuple(found.verdict for found in self.judge.step(UnixSeconds(now)) if found.verdict)
 
     def read(
         self,
@@ -77,7 +78,9 @@ class Node:
         for number, percent in enumerate(percents):
             used = round(total * percent / 100)
             memory = Memory(total, used, total - used)
-            self.history.add(uuid, memory, holders or {}, until + 0.5 + number - len(percents))
+            self.history.add(
+                uuid, memory, holders or {}, UnixSeconds(until + 0.5 + number - len(percents))
+            )
 
     def events(self, container: Container = TRAIN, uuid: str = gpu(0).uuid) -> dict[str, int]:
         totals = self.judge.totals(container, uuid)

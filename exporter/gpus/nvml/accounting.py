@@ -8,6 +8,7 @@ import pynvml
 
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.identity import Handle
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import EndedProcess, Process
 
 
@@ -50,7 +51,8 @@ class Accounting:
                 ended.remove(pid)  # it began after those that run were listed
             elif stats is not None:
                 # Its start is in microseconds of Unix time.
-                found.append(EndedProcess(pid, stats.startTime / 1e6, stats.maxMemoryUsage))
+                started = UnixSeconds(stats.startTime / 1e6)
+                found.append(EndedProcess(pid, started, stats.maxMemoryUsage))
         return tuple(found)
 
 

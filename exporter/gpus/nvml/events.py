@@ -10,6 +10,7 @@ import pynvml
 
 from exporter.gpus.nvml.identity import Handle
 from exporter.gpus.nvml.library import gpu_error, reason_of
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
 
 XID = pynvml.nvmlEventTypeXidCriticalError
@@ -110,7 +111,7 @@ class Events:
             return ()
         if event.eventType & XID:
             # Under MIG the event also tells the instances; the XID is counted for the board.
-            return (XidEvent(uuid, self._clock(), event.eventData),)
+            return (XidEvent(uuid, UnixSeconds(self._clock()), event.eventData),)
         return (GpuChanged(uuid),)
 
 

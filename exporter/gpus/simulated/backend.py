@@ -13,6 +13,7 @@ from exporter.gpus.simulated.profiles import PROFILES
 from exporter.gpus.simulated.reader import SimulatedReader
 from exporter.gpus.simulated.scenario import load_scenario
 from exporter.model.claims import Claims
+from exporter.model.clocks import UnixSeconds, unix_time
 from exporter.model.devices import Driver
 from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
 
@@ -36,7 +37,7 @@ class SimulatedBackend:
         seed: int = 0,
         speed: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        wall: Callable[[], UnixSeconds] = unix_time,
     ) -> None:
         self.profile = PROFILES[profile]
         self.node = Node(self.profile, load_scenario(scenario, self.profile), seed)
@@ -102,9 +103,9 @@ class SimulatedBackend:
     def scenario_seconds(self) -> float:
         return self.seconds * self.speed
 
-    def _unix(self, scenario_seconds: float) -> float:
+    def _unix(self, scenario_seconds: float) -> UnixSeconds:
         """Return the same Unix seconds for a moment whenever it is asked."""
-        return self._start_unix + scenario_seconds / self.speed
+        return UnixSeconds(self._start_unix + scenario_seconds / self.speed)
 
     def _events(self) -> list[Event]:
         now = self.scenario_seconds

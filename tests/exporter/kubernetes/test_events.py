@@ -11,6 +11,7 @@ from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.events import EventWriter
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.model.claims import Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.pods import MessageClass, Termination
 from tests.doubles.following import until
 
@@ -21,8 +22,8 @@ TERMINATION = Termination(
     exit_code=1,
     reason="Error",
     message_class=MessageClass.GPU_OOM,
-    started_at=1_700_000_000.0,
-    finished_at=1_700_000_060.0,
+    started_at=UnixSeconds(1_700_000_000.0),
+    finished_at=UnixSeconds(1_700_000_060.0),
 )
 
 

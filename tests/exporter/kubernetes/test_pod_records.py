@@ -7,6 +7,7 @@ import pytest
 
 from exporter.kubernetes.pods import EXEMPT, LabelFilter, parse_pod, parse_terminations
 from exporter.model.claims import Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.pods import ContainerRecord, MessageClass, PodRecord, Termination
 from tests.doubles.api_manifests import ended, manifest, running, terminated
 
@@ -87,8 +88,8 @@ def test_a_termination_as_the_status_tells_it() -> None:
             exit_code=1,
             reason="Error",
             message_class=MessageClass.GPU_OOM,
-            started_at=1940,
-            finished_at=2000,
+            started_at=UnixSeconds(1940),
+            finished_at=UnixSeconds(2000),
         )
     ]
 
@@ -163,7 +164,7 @@ def test_a_run_that_never_started_has_no_start() -> None:
     unstarted["state"]["terminated"]["startedAt"] = "1970-01-01T00:00:00Z"
     [end] = ends(manifest(statuses=[unstarted]))
     assert end.started_at is None
-    assert end.finished_at == 2000
+    assert end.finished_at == 2000.0
 
 
 @pytest.mark.parametrize("broken", [{}, {"metadata": {}}, {"metadata": {"name": "a"}, "spec": {}}])

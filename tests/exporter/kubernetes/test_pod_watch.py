@@ -117,7 +117,7 @@ async def test_the_last_state_of_a_deleted_pod_is_read(server: SimulatedApiServe
         server._objects["pods"]["research/a"] = manifest("a", statuses=[ended(finished=2000)])
         server.delete("pods", "a", "research")
         [end] = await taken(watch, 1)
-        assert end.finished_at == 2000
+        assert end.finished_at == 2000.0
 
 
 async def test_bookmarks_move_the_version_on(server: SimulatedApiServer) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from exporter.model.claims import Claim, Claims, Container, DraClaim, Sharing
+from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import Confidence, OomVerdict
 from exporter.model.pods import ContainerRecord, DraDevice, MessageClass, PodRecord, Termination
 from exporter.model.readings import (
@@ -291,7 +292,7 @@ def test_memory_stays_flat_over_any_number_of_mig_layouts() -> None:
         containers.full(slot.tracker, full, n)
         slot.tracker.fast(reader.read_fast(), n, n)
         containers.slow(slot.tracker, SlowReading(energy_joules=float(n)), n)
-        containers.refresh([slot.tracker], n, n)
+        containers.refresh([slot.tracker], n, UnixSeconds(n))
         if n >= 1000:
             sizes.add((len(slot.tracker._slices), len(containers._ledger._devices)))
     assert len(sizes) == 1

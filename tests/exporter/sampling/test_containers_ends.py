@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.model.claims import Claim, Claims, Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import Confidence
 from exporter.model.pods import MessageClass, PodRecord
 from exporter.model.readings import EndedProcess, Memory
@@ -121,7 +122,7 @@ def test_a_peak_that_only_the_drivers_accounting_saw(
     reader = harness.backend.gpus[0]
     reader.memory = Memory(80 * GIB, GIB, 79 * GIB)
     harness.run(30)
-    kept = EndedProcess(pid, harness.clock.wall() - 3, 79 * GIB)
+    kept = EndedProcess(pid, UnixSeconds(harness.clock.wall() - 3), 79 * GIB)
     reader.fast_extra = {"ended": (kept,)}
     harness.run(1)
     reader.fast_extra = {}

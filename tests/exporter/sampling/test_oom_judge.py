@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import Confidence
 from exporter.model.readings import EndedProcess, XidEvent
 from tests.doubles.scripted import GIB, MIG_GPU, gpu, mig_slice
@@ -130,8 +131,8 @@ def test_an_xid_speaks_against_it_within_the_window_only(at: float, counts: int)
     node = Node()
     node.hold([held()])
     node.read(0, 50, 99)
-    node.judge.xid(XidEvent(gpu(0).uuid, END + at, 31))
-    node.judge.xid(XidEvent(gpu(1).uuid, END, 31))
+    node.judge.xid(XidEvent(gpu(0).uuid, UnixSeconds(END + at), 31))
+    node.judge.xid(XidEvent(gpu(1).uuid, UnixSeconds(END), 31))
     node.judge.terminated(ended(1))
     assert len(node.step(END + 15)) == counts
 
@@ -177,7 +178,7 @@ def test_an_xid_of_the_board_speaks_against_its_slices() -> None:
     node = Node()
     node.hold([held(part=part)])
     node.read(0, 40, 98, uuid=part.uuid, total=SLICE)
-    node.judge.xid(XidEvent(MIG_GPU.uuid, END - 1, 31))
+    node.judge.xid(XidEvent(MIG_GPU.uuid, UnixSeconds(END - 1), 31))
     node.judge.terminated(ended(1))
     assert node.step(END + 5) == ()
 
@@ -207,22 +208,22 @@ def test_the_peak_that_the_driver_kept(
     node = Node()
     node.hold([held()])
     node.read(0, 1, 1)
-    node.judge.accounted(TRAIN, gpu(0).uuid, process(97, started), ended_by)
-    node.judge.accounted(OTHER, gpu(0).uuid, process(100, END - 5), END)
+    node.judge.process_ended(TRAIN, gpu(0).uuid, process(97, started), UnixSeconds(ended_by))
+    node.judge.process_ended(OTHER, gpu(0).uuid, process(100, END - 5), UnixSeconds(END))
     node.judge.terminated(ended(1))
     verdicts = node.step(END + 5)
     assert [each.confidence for each in verdicts] == ([verdict] if verdict else [])
 
 
 def process(percent: float, started: float) -> EndedProcess:
-    return EndedProcess(7, started, round(BOARD * percent / 100))
+    return EndedProcess(7, UnixSeconds(started), round(BOARD * percent / 100))
 
 
 def test_the_run_before_in_the_window_keeps_its_peak_to_itself() -> None:
     node = Node()
     node.hold([held()])
     node.read(0, 1, 1)
-    node.judge.accounted(TRAIN, gpu(0).uuid, process(97, END - 20), END - 10)
+    node.judge.process_ended(TRAIN, gpu(0).uuid, process(97, END - 20), UnixSeconds(END - 10))
     node.judge.terminated(ended(1, restart_count=1, started_at=END - 8))
     assert node.step(END + 5) == ()
 
@@ -233,17 +234,17 @@ def test_nothing_piles_up() -> None:
     for second in range(0, 20_000, 10):
         now = END + second
         for part in range(20):
-            node.judge.xid(XidEvent(gpu(0).uuid, now + part / 20, 31))
-        node.judge.accounted(TRAIN, gpu(0).uuid, process(1, now - 5), now)
+            node.judge.xid(XidEvent(gpu(0).uuid, UnixSeconds(now + part / 20), 31))
+        node.judge.process_ended(TRAIN, gpu(0).uuid, process(1, now - 5), UnixSeconds(now))
         node.hold([held(on=second % 20)], now, uid=str(second))
         for container in (TRAIN, OTHER):
             node.judge.terminated(
                 ended(1, container=container, restart_count=second, finished_at=now)
             )
         node.step(now + 5)
-    assert len(node.judge._xids) <= 25
-    assert len(node.judge._accounted) <= 25
-    assert len(node.judge._holdings[TRAIN]) <= 26
+    assert len(node.judge._evidence._xids) <= 25
+    assert len(node.judge._evidence._processes) <= 25
+    assert len(node.judge._tenures._by_container[TRAIN]) <= 26
     assert len(node.judge._counts) <= 20
     assert len(node.judge._waiting) <= 20
     assert len(node.judge._judged) <= 361

@@ -2,6 +2,7 @@
 
 import pytest
 
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import XidEvent
 from tests.doubles.scripted import gpu
 from tests.doubles.terminations import END, LIKELY, NONE_YET, TRAIN, WORDS, Node, ended, held
@@ -29,7 +30,7 @@ def test_an_xid_speaks_against_it_however_late_the_end_is_told() -> None:
     node = Node()
     node.hold([held()])
     node.read(0, 50, 99.2)
-    node.judge.xid(XidEvent(gpu(0).uuid, END - 20, 31))
+    node.judge.xid(XidEvent(gpu(0).uuid, UnixSeconds(END - 20), 31))
     node.step(END + 170)
     node.judge.terminated(ended(1))
     assert node.step(END + 175) == ()
@@ -94,8 +95,8 @@ def test_a_pod_that_was_created_again_on_the_same_gpu_has_ends_of_its_own(
     node.hold([held()], END - 3600, uid="second")
     node.judge.terminated(ended(1, WORDS, pod_uid="second"))
     node.hold([] if claims_gone else [held()], END + 2, uid="second")
-    (found,) = node.judge.step(END + 3)
-    assert found.held == (held(),)
+    (found,) = node.judge.step(UnixSeconds(END + 3))
+    assert found.allocations == (held(),)
     assert node.events() == NONE_YET | {"confirmed": 1}
 
 
@@ -132,7 +133,7 @@ def test_a_pod_on_two_gpus_is_judged_by_both() -> None:
     node.read(1, 1, 1)
     node.read(1, 50, 99, uuid=gpu(1).uuid)
     node.judge.terminated(ended(1))
-    (found,) = node.judge.step(END + 5)
-    assert found.held == (held(), MOVED)
+    (found,) = node.judge.step(UnixSeconds(END + 5))
+    assert found.allocations == (held(), MOVED)
     assert found.verdict is not None
     assert found.verdict.device_uuid == gpu(1).uuid

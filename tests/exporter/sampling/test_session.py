@@ -4,6 +4,7 @@ import pytest
 
 from exporter.gpus import GpuError
 from exporter.model.claims import Claim, Claims, Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Driver
 from exporter.model.readings import (
     GpuChanged,
@@ -181,7 +182,7 @@ def test_a_storm_of_xids_is_counted_and_neither_logged_nor_read_each_time(
     harness = Harness()
     harness.backend.gpus[0].reads.clear()
     for _ in range(30):
-        harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)] * 100
+        harness.backend.events = [XidEvent(gpu(0).uuid, UnixSeconds(5.0), 31)] * 100
         harness.run(1)
     assert sample(harness, 0).xids[31].count == 3000
     assert len([r for r in caplog.records if "XID" in r.message]) == 1
@@ -192,7 +193,10 @@ def test_events_bring_rare_reads_forward() -> None:
     harness = Harness()
     harness.run(7)
     harness.backend.gpus[0].reads.clear()
-    harness.backend.events = [GpuChanged(gpu(0).uuid), XidEvent("GPU-unknown", 1.0, 31)]
+    harness.backend.events = [
+        GpuChanged(gpu(0).uuid),
+        XidEvent("GPU-unknown", UnixSeconds(1.0), 31),
+    ]
     harness.run(1)
     assert harness.backend.gpus[0].reads == ["full", "fast", "slow"]
 
@@ -217,7 +221,7 @@ def test_without_events_gpus_are_read_all_the_same_and_events_tried_again() -> N
     assert failures(harness, "events")["no_permission"] > 20
     assert not source(harness, "events").up
     harness.backend.event_error = None
-    harness.backend.events = [XidEvent(gpu(0).uuid, 5.0, 31)]
+    harness.backend.events = [XidEvent(gpu(0).uuid, UnixSeconds(5.0), 31)]
     harness.run(3)
     assert sample(harness, 0).xids[31].count == 1
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribution.energy import energy_shares
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
 from exporter.model.readings import (
     Activity,
@@ -169,7 +170,7 @@ def test_xids_are_counted_also_while_the_gpu_is_lost() -> None:
     tracker = tracked(gpu(0))
     tracker.failed(Reason.GPU_LOST)
     for timestamp in (5.0, 6.0):
-        tracker.xid(XidEvent(gpu(0).uuid, timestamp, 79))
+        tracker.xid(XidEvent(gpu(0).uuid, UnixSeconds(timestamp), 79))
     total = tracker.sample(7.0).xids[79]
     assert (total.count, total.last_timestamp) == (2, 6.0)
 

@@ -4,6 +4,7 @@ import pynvml
 import pytest
 
 from exporter.gpus import Reader
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import EndedProcess, FieldFailure, Reason
 from tests.doubles.fake_device import NOT_SUPPORTED, UNKNOWN, FakeDevice
 from tests.doubles.fake_gpus import h100
@@ -62,7 +63,7 @@ def test_a_process_that_ended_is_told_once(
     assert STATS not in nvml.calls  # what runs, and what was there before, costs nothing
     runs(gpu)
     gpu.accounting[2] = kept(78)
-    assert reader.read_fast().ended == (EndedProcess(2, float(START), 78 * GIB),)
+    assert reader.read_fast().ended == (EndedProcess(2, UnixSeconds(float(START)), 78 * GIB),)
     assert reader.read_fast().ended == ()
     assert nvml.calls.count(STATS) == 1
 
@@ -72,7 +73,7 @@ def test_a_process_that_came_and_went_between_two_readings(
 ) -> None:
     reader = looking(FakeNvml(gpu), monkeypatch)
     gpu.accounting[3] = kept(79, start=START + 5)
-    assert reader.read_fast().ended == (EndedProcess(3, START + 5.0, 79 * GIB),)
+    assert reader.read_fast().ended == (EndedProcess(3, UnixSeconds(START + 5.0), 79 * GIB),)
 
 
 def test_a_process_that_began_as_we_looked_is_told_at_its_end(
@@ -93,7 +94,7 @@ def test_a_pid_that_is_used_again_is_another_process(
     assert reader.read_fast().ended == ()
     gpu.accounting[1] = kept(50)
     runs(gpu, 2)
-    assert reader.read_fast().ended == (EndedProcess(1, float(START), 50 * GIB),)
+    assert reader.read_fast().ended == (EndedProcess(1, UnixSeconds(float(START)), 50 * GIB),)
 
 
 @pytest.mark.parametrize("mode", [pynvml.NVML_FEATURE_DISABLED, NOT_SUPPORTED])

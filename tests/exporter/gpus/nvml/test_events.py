@@ -5,6 +5,7 @@ import pytest
 
 from exporter.gpus import GpuError
 from exporter.gpus.nvml.events import CHANGES, XID
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import GpuChanged, Reason, XidEvent
 from tests.doubles.fake_device import NOT_SUPPORTED, UNKNOWN
 from tests.doubles.fake_gpus import gpu_uuid, h100, h100_mig
@@ -24,10 +25,10 @@ def test_xids_and_changes(monkeypatch: pytest.MonkeyPatch) -> None:
         (gpu_uuid(1), pynvml.nvmlEventTypeXidCriticalError, 94),
     ]
     assert backend.wait_events(1.0) == (
-        XidEvent(gpu_uuid(0), 1_700_000_000.0, 31),
+        XidEvent(gpu_uuid(0), UnixSeconds(1_700_000_000.0), 31),
         GpuChanged(gpu_uuid(1)),
-        XidEvent(gpu_uuid(1), 1_700_000_000.0, 94),
-        XidEvent(gpu_uuid(1), 1_700_000_000.0, 94),
+        XidEvent(gpu_uuid(1), UnixSeconds(1_700_000_000.0), 94),
+        XidEvent(gpu_uuid(1), UnixSeconds(1_700_000_000.0), 94),
     )
     assert backend.wait_events(1.0) == ()
 
@@ -117,7 +118,7 @@ def test_a_lost_gpu_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch)
     nvml.events.append(xid)
     assert backend.wait_events(0.5) == ()
     assert nvml.slept == [0.5]
-    assert backend.wait_events(0.5) == (XidEvent(gpu_uuid(1), 1000.0, 13),)
+    assert backend.wait_events(0.5) == (XidEvent(gpu_uuid(1), UnixSeconds(1000.0), 13),)
 
     with pytest.raises(GpuError):
         lost.read_fast()
@@ -125,8 +126,8 @@ def test_a_lost_gpu_does_not_silence_the_others(monkeypatch: pytest.MonkeyPatch)
     lost.read_fast()
     nvml.events += [(gpu_uuid(0), pynvml.nvmlEventTypeXidCriticalError, 79), xid]
     assert backend.wait_events(0.5) == (
-        XidEvent(gpu_uuid(0), 1000.0, 79),
-        XidEvent(gpu_uuid(1), 1000.0, 13),
+        XidEvent(gpu_uuid(0), UnixSeconds(1000.0), 79),
+        XidEvent(gpu_uuid(1), UnixSeconds(1000.0), 13),
     )
 
 
@@ -172,7 +173,7 @@ def test_close_frees_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
     backend.open()
     identified(backend)
     nvml.events.append((gpu_uuid(0), pynvml.nvmlEventTypeXidCriticalError, 62))
-    assert backend.wait_events(0.5) == (XidEvent(gpu_uuid(0), 1000.0, 62),)
+    assert backend.wait_events(0.5) == (XidEvent(gpu_uuid(0), UnixSeconds(1000.0), 62),)
 
 
 def test_a_storm_is_handed_over_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pynvml
 import pytest
 
 from exporter.gpus import GpuError
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
 from exporter.model.readings import Reason, XidEvent
 from tests.doubles.fake_device import LOST, NO_PERMISSION, NOT_SUPPORTED, TIMEOUT, UNKNOWN, Failure
@@ -122,7 +123,7 @@ def test_a_gpu_that_hangs_before_it_is_known_does_not_hold_the_others(
     assert thread.is_alive()
     # Nor does it hold the events of the others.
     nvml.events.append((gpu_uuid(2), pynvml.nvmlEventTypeXidCriticalError, 31))
-    assert backend.wait_events(1.0) == (XidEvent(gpu_uuid(2), 1000.0, 31),)
+    assert backend.wait_events(1.0) == (XidEvent(gpu_uuid(2), UnixSeconds(1000.0), 31),)
     assert nvml.registered.keys() == {gpu_uuid(0), gpu_uuid(2)}
     gate.set()
     thread.join()

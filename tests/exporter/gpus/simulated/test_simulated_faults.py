@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.gpus import GpuError
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import GpuChanged, Reason, SlowReading, XidEvent
 from tests.doubles.simulation import WALL, World, write
 
@@ -32,7 +33,7 @@ def test_a_lost_gpu_fails_with_xid_79_and_starts_anew_when_back(tmp_path: Path) 
     world = World(write(tmp_path, "faults: [{fault: gpu_lost, gpu: 2, at: 100s, for: 50s}]"))
     before = world.at(99).read(2)[2].energy_joules
     uuid = world.readers[2].gpu.uuid
-    assert world.at(101).backend.wait_events(0) == [XidEvent(uuid, WALL + 5100, 79)]
+    assert world.at(101).backend.wait_events(0) == [XidEvent(uuid, UnixSeconds(WALL + 5100), 79)]
     for read in (world.readers[2].read_fast, world.readers[2].read_full):
         with pytest.raises(GpuError, match="fallen off the bus") as raised:
             read()
