@@ -12,6 +12,7 @@ from exporter.gpus.nvml.identity import look_up
 from exporter.gpus.nvml.library import gpu_error
 from exporter.gpus.nvml.nameless import NamelessGpu
 from exporter.gpus.nvml.reader import NvmlReader
+from exporter.gpus.nvml.turnstile import Turnstile
 from exporter.model.devices import Driver
 from exporter.model.readings import Event
 
@@ -37,6 +38,7 @@ class NvmlBackend:
     ) -> None:
         self._monotonic = monotonic
         self._events = Events(clock, sleep)
+        self._turnstile = Turnstile()
         self._known: dict[str, NvmlReader] = {}
         self._last_listed: list[str] = []
         """UUIDs by index, also those of the last session."""
@@ -100,7 +102,7 @@ class NvmlBackend:
             return None
         if uuid not in self._known:
             # A new mapping, for events are waited for on a thread of their own.
-            reader = NvmlReader(handle, uuid, index, self._monotonic)
+            reader = NvmlReader(handle, uuid, index, self._monotonic, self._turnstile)
             self._known = {**self._known, uuid: reader}
         return self._known[uuid]
 

@@ -15,6 +15,7 @@ import pynvml
 
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.turnstile import Turnstile
 from exporter.model.readings import Activity
 
 SHORTEST_SECONDS = 0.1
@@ -55,11 +56,15 @@ class _Kept:
 
 
 class Gpm:
-    """The samples kept for one GPU. ``clock`` is monotonic, in seconds."""
+    """The samples kept for one GPU. ``clock`` is monotonic, in seconds.
 
-    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
+    All GPUs share ``turnstile``: NVML computes metrics for one thread at a time.
+    """
+
+    def __init__(self, asker: Asker, clock: Callable[[], float], turnstile: Turnstile) -> None:
         self._asker = asker
         self._clock = clock
+        self._turnstile = turnstile
         self._has_gpm: bool | None = None
         self._kept: dict[int | None, _Kept] = {}
         self._metrics = pynvml.c_nvmlGpmMetricsGet_t()
@@ -139,7 +144,8 @@ class Gpm:
         asked.sample1, asked.sample2, asked.numMetrics = before, after, len(metrics)
         for slot, metric in enumerate(metrics.values()):
             asked.metrics[slot].metricId = metric
-        if self._asker.ask(field, partial(pynvml.nvmlGpmMetricsGet, asked), "metrics") is None:
+        compute = partial(self._turnstile, partial(pynvml.nvmlGpmMetricsGet, asked))
+        if self._asker.ask(field, compute, "metrics") is None:
             return None
         values = {
             name: asked.metrics[slot].value

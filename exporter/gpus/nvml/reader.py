@@ -17,6 +17,7 @@ from exporter.gpus.nvml.library import gpu_error
 from exporter.gpus.nvml.processes import ProcessSamples
 from exporter.gpus.nvml.samples import UtilizationSamples
 from exporter.gpus.nvml.slow import slow
+from exporter.gpus.nvml.turnstile import Turnstile
 from exporter.model.devices import Gpu
 from exporter.model.readings import FastReading, FullReading, Reason, SlowReading
 
@@ -24,12 +25,19 @@ from exporter.model.readings import FastReading, FullReading, Reason, SlowReadin
 class NvmlReader:
     """Reads one GPU, found again by its UUID after a loss. For one thread at a time.
 
-    ``clock`` is monotonic, in seconds.
+    ``clock`` is monotonic, in seconds. All readers of a session share ``turnstile``.
     """
 
-    def __init__(self, handle: Handle, uuid: str, index: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        handle: Handle,
+        uuid: str,
+        index: int,
+        clock: Callable[[], float],
+        turnstile: Turnstile,
+    ) -> None:
         self._asker = Asker(clock)
-        self._gpm = Gpm(self._asker, clock)
+        self._gpm = Gpm(self._asker, clock, turnstile)
         self._samples = UtilizationSamples()
         self._processes = ProcessSamples()
         self._accounting = Accounting()
