@@ -1,4 +1,4 @@
-"""Whether pods are to be watched, and whether the API server lets us."""
+"""Whether to watch pods, and whether the API server permits it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from exporter.app.simulated_pods import PodName, by_pod, manifest
+from exporter.app.simulated_pods import by_pod, manifest
 from exporter.gpus.simulated.backend import SimulatedBackend
 from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.kubernetes.simulated import SimulatedApiServer
-from exporter.model.claims import Container
+from exporter.model.claims import Container, PodName
 from exporter.model.snapshot import SourceHealth
 from exporter.sampling.shared import Told
 
@@ -66,7 +66,7 @@ async def serve_pods(backend: SimulatedBackend, server: SimulatedApiServer, node
         for name, (before, _) in list(shown.items()):
             if name not in current or before != cycle:
                 del shown[name]
-                server.delete("pods", name[1], name[0])
+                server.delete("pods", name.name, name.namespace)
         for name, states in current.items():
             if shown.get(name) != (cycle, states):
                 shown[name] = cycle, states

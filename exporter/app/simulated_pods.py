@@ -11,9 +11,7 @@ from typing import Any
 
 from exporter.gpus.simulated.containers import ContainerState, Run
 from exporter.kubernetes.pods import EXEMPT
-
-PodName = tuple[str, str]
-"""Namespace and name."""
+from exporter.model.claims import PodName
 
 
 def by_pod(states: Iterable[ContainerState]) -> Mapping[PodName, Sequence[ContainerState]]:
@@ -21,7 +19,7 @@ def by_pod(states: Iterable[ContainerState]) -> Mapping[PodName, Sequence[Contai
     found: defaultdict[PodName, list[ContainerState]] = defaultdict(list)
     for state in states:
         container = state.container
-        found[container.namespace, container.pod].append(replace(state, pids=()))
+        found[container.pod_name].append(replace(state, pids=()))
     return found
 
 
@@ -77,19 +75,19 @@ def _status(state: ContainerState, uid: str) -> dict[str, Any]:
     runs = run.end is None
     last = state.before
     if runs:
-        told = {"running": {"startedAt": _time(run.started)}}
+        present = {"running": {"startedAt": _time(run.started)}}
     elif state.restarts:
         message = f"back-off restarting failed container={name} pod={state.container.pod}"
-        told, last = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}, run
+        present, last = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}, run
     else:
-        told = _terminated(run, name, uid)
+        present = _terminated(run, name, uid)
     return {
         "name": name,
         "ready": runs,
         "started": runs,
         "restartCount": run.number,
         "containerID": _container_id(run, name, uid),
-        "state": told,
+        "state": present,
         "lastState": _terminated(last, name, uid) if last else {},
     }
 
@@ -98,14 +96,14 @@ def _terminated(run: Run, name: str, uid: str) -> dict[str, Any]:
     end = run.end
     if end is None:
         return {}
-    told = {
+    terminated = {
         "exitCode": end.exit_code,
         "reason": end.reason,
         "startedAt": _time(run.started),
         "finishedAt": _time(end.finished),
         "containerID": _container_id(run, name, uid),
     }
-    return {"terminated": told | ({"message": end.message} if end.message else {})}
+    return {"terminated": terminated | ({"message": end.message} if end.message else {})}
 
 
 def _container_id(run: Run, name: str, uid: str) -> str:

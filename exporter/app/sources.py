@@ -1,4 +1,4 @@
-"""Where the program hears of containers: the kubelet, the API server, the host's processes."""
+"""The sources of what is known of containers: the kubelet, the API server, the processes."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ class Sources:
 
     @property
     def beside(self) -> tuple[Callable[[], SourceHealth], ...]:
-        """Health of what is no source, and has to be well all the same."""
+        """Health of parts that are no sources, but whose failures have to show."""
         return (self._events.health,) if self._events else ()
 
     async def open(self, backend: Backend) -> None:
@@ -55,9 +55,9 @@ class Sources:
         self.stack.push_async_callback(_cancel, self.tasks[-1])
 
     def on_oom(self, verdict: OomVerdict) -> None:
-        """Have the pod's owner told."""
+        """Post an Event on the pod."""
         if self._events:
-            self._events.tell(verdict.termination, "GPUOutOfMemory", oom_message(verdict))
+            self._events.post(verdict.termination, "GPUOutOfMemory", oom_message(verdict))
 
     def _open_real(self) -> None:
         config, socket = self._config, self._config.kubelet_socket

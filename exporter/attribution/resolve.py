@@ -14,13 +14,14 @@ from exporter.model.claims import (
     Claims,
     Container,
     DraClaim,
+    DraName,
     Resolution,
     Sharing,
 )
 from exporter.model.devices import Gpu, Slice
 from exporter.model.pods import DraDevice
 
-NO_DRA_DEVICES: Mapping[tuple[str, str, str], DraDevice] = MappingProxyType({})
+NO_DRA_DEVICES: Mapping[DraName, DraDevice] = MappingProxyType({})
 
 _NAMES_MPS = re.compile(r"(?:^|[^a-z0-9])mps(?:$|[^a-z0-9])")
 
@@ -29,7 +30,7 @@ def resolve(
     claims: Claims,
     gpus: Sequence[Gpu],
     mps_gpus: AbstractSet[str] = frozenset(),
-    dra_devices: Mapping[tuple[str, str, str], DraDevice] = NO_DRA_DEVICES,
+    dra_devices: Mapping[DraName, DraDevice] = NO_DRA_DEVICES,
 ) -> Resolution:
     """Find the device of each claim, and how much of it each container holds.
 
@@ -60,7 +61,7 @@ def resolve(
     holdings: dict[str, _Holdings] = {}
     unresolved: Counter[str] = Counter()
     for dra_claim in claims.dra:
-        published = dra_devices.get((dra_claim.driver, dra_claim.pool, dra_claim.device))
+        published = dra_devices.get(dra_claim.device_name)
         found = directory.find_dra(published) if published else []
         if published is None:
             unresolved["dra"] += 1

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.model.claims import Container
+from exporter.model.claims import Container, PodName
 from exporter.model.pods import PodRecord
 from exporter.model.readings import Memory, Process, ProcessUtilization
 from exporter.processes.cgroups import CgroupRef
@@ -39,7 +39,7 @@ def told_holders(
     owners: Mapping[int, CgroupRef | None],
     found: Mapping[int, Container],
     holders: Iterable[Container],
-    pods: Mapping[tuple[str, str], PodRecord],
+    pods: Mapping[PodName, PodRecord],
 ) -> set[Container]:
     """Return the holders of whose processes none is missing in ``found``.
 
@@ -47,7 +47,7 @@ def told_holders(
     pod; in a pod that nobody knows either, any holder's of whom none was found. ``pods`` are all of
     the node's, by namespace and name: of a holder that has none there, nothing can be found.
     """
-    told = {holder for holder in holders if (holder.namespace, holder.pod) in pods}
+    told = {holder for holder in holders if holder.pod_name in pods}
     lost = {pid: owner for pid, owner in owners.items() if owner and pid not in found}
     if not lost:
         return told
@@ -56,7 +56,7 @@ def told_holders(
     theirs = {names.get(owner.pod_uid) for pid, owner in lost.items() if pid not in others}
     if None in theirs:
         told &= set(found.values())
-    return {holder for holder in told if (holder.namespace, holder.pod) not in theirs}
+    return {holder for holder in told if holder.pod_name not in theirs}
 
 
 def busy_shares(

@@ -1,1 +1,1 @@
-"""The kubelet's word on which container holds which device. The only room that knows gRPC."""
+"""Which device the kubelet has allocated to which container. The only room that imports gRPC."""

@@ -63,8 +63,8 @@ class KubeletError(Exception):
 class PodResourcesClient:
     """Asks one kubelet over one connection, which is made at the first question and kept.
 
-    ``resources`` are shell patterns; what matches none of them is left out of every answer. Each
-    call ends within ``timeout_seconds``.
+    ``resources`` are shell patterns. A resource that matches none of them is left out of every
+    answer. Each call ends within ``timeout_seconds``.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class PodResourcesClient:
         self._channel: grpc.aio.Channel | None = None
 
     async def claims(self) -> Claims:
-        """Ask who holds what; ``allocatable`` is left open. Raises :class:`KubeletError`."""
+        """Ask for the claims, without ``allocatable``. Raises :class:`KubeletError`."""
         return await self._ask("List", parse_list)
 
     async def allocatable(self) -> Mapping[str, tuple[str, ...]] | None:
         """Ask for the advertised device ids by resource. Raises :class:`KubeletError`.
 
-        ``None``: this kubelet can't tell, as those before 1.23 can't.
+        ``None``: this kubelet does not know the call. Kubelets know it from 1.23 on.
         """
         try:
             return await self._ask("GetAllocatableResources", parse_allocatable)
@@ -157,7 +157,7 @@ class PodResourcesClient:
         return KubeletError(reason, message)
 
     def _unreachable(self, details: str) -> KubeletError:
-        """Tell the reasons apart for which a socket can't be reached; gRPC has one code for all."""
+        """Distinguish why a socket can't be reached; gRPC has one code for all reasons."""
         if os.access(self._socket, os.W_OK):
             return KubeletError(
                 KubeletFailure.UNAVAILABLE,

@@ -1,4 +1,4 @@
-"""Keeps the claims of a node fresh, and says honestly when they no longer are."""
+"""Keeps the claims of a node fresh, and gives them up when they no longer are."""
 
 import asyncio
 import logging
@@ -18,19 +18,19 @@ _LOG = logging.getLogger(__name__)
 _REFRESHES_PER_ALLOCATABLE: Final = 12
 _BACK_OFF_CAP_SECONDS: Final = 30.0
 _RECONNECT_SECONDS: Final = 1.0
-# Nobody is there to be spared, and a restarted kubelet is to be picked up at once.
+# Nobody is there whom a pause would spare, and a restarted kubelet has to be noticed at once.
 _ABSENT: Final = {KubeletFailure.SOCKET_MISSING, KubeletFailure.UNAVAILABLE}
 
 
 class Mapper:
     """Refreshes the claims every ``period_seconds``.
 
-    When that fails, the last claims stand for ``grace_seconds`` after they were due, then there are
-    none. A kubelet that answers with trouble is asked ever less often, up to every 30 s; one that
-    is not there is looked for every second.
+    When a refresh fails, the last claims stand for ``grace_seconds`` after the refresh was due, and
+    then there are none. A kubelet that answers with errors is asked ever less often, down to once
+    in 30 s. A kubelet that is not there is looked for every second.
 
-    Devices are advertised for months, so allocatable devices are asked for every 12th time only,
-    after an error, and until they are known. They never hold up the claims.
+    Devices are advertised for months. So the allocatable devices are asked for with every 12th
+    refresh only, after an error, and until they are known. They never hold up the claims.
 
     ``clock`` gives monotonic seconds.
     """
@@ -79,7 +79,7 @@ class Mapper:
         )
 
     async def run(self) -> NoReturn:
-        """Refresh for ever; ends by being cancelled."""
+        """Refresh until cancelled."""
         while True:
             pause_seconds = await self.refresh_once()
             await asyncio.sleep(pause_seconds)
@@ -93,13 +93,13 @@ class Mapper:
             self._until_allocatable = 0
             self._failures_in_row += 1
             self._failures[error.reason] += 1
-            self._tell(error, up=False)
+            self._set_health(error, up=False)
             return self._pause_seconds(error.reason)
         finally:
             self._duration_seconds = self._clock() - started
         self._failures_in_row = 0
         self._keep(claims)
-        self._tell(await self._refresh_allocatable(), up=True)
+        self._set_health(await self._refresh_allocatable(), up=True)
         self._keep(claims)
         return self._period_seconds
 
@@ -121,7 +121,7 @@ class Mapper:
         return None
 
     def _keep(self, claims: Claims) -> None:
-        """Make ``claims`` the ones that stand from now on, with the time each was first seen."""
+        """Have ``claims`` stand from now on, each with the time at which it was first seen."""
         now = self._clock()
         since = {claim: claim.since for claim in self._claims.held} if self._claims else {}
         claims = replace(
@@ -143,8 +143,8 @@ class Mapper:
             longest = min(cap, self._period_seconds * 2**doublings)
         return self._rng.uniform(longest / 2, longest)
 
-    def _tell(self, error: KubeletError | None, *, up: bool) -> None:
-        """Update health, and log what changed: the same trouble is told once."""
+    def _set_health(self, error: KubeletError | None, *, up: bool) -> None:
+        """Update health, and log a change: the same trouble is logged once."""
         reason = error.reason if error else None
         if (up, reason) != (self._up, self._reason):
             if error is None:

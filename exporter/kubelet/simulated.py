@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from exporter.kubelet.podresources.v1 import api_pb2, api_pb2_grpc
-from exporter.model.claims import Claims, Container
+from exporter.model.claims import Claims, Container, PodName
 
 _CALLS_PER_SECOND = 100.0
 _BURST = 10.0
@@ -138,15 +138,15 @@ async def _refuse(context: _Context, status: str, details: str) -> NoReturn:
 
 def _pods(claims: Claims) -> Iterable[api_pb2.PodResources]:
     """Return the pods that hold something, as the kubelet lists them."""
-    pods: dict[tuple[str, str], api_pb2.PodResources] = {}
+    pods: dict[PodName, api_pb2.PodResources] = {}
     containers: dict[Container, api_pb2.ContainerResources] = {}
 
     def resources(container: Container) -> api_pb2.ContainerResources:
         if container not in containers:
-            names = container.namespace, container.pod
-            if names not in pods:
-                pods[names] = api_pb2.PodResources(namespace=names[0], name=names[1])
-            containers[container] = pods[names].containers.add(name=container.name)
+            name = container.pod_name
+            if name not in pods:
+                pods[name] = api_pb2.PodResources(namespace=name.namespace, name=name.name)
+            containers[container] = pods[name].containers.add(name=container.name)
         return containers[container]
 
     for held in claims.held:

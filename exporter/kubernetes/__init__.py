@@ -1,1 +1,1 @@
-"""Pod records, terminations, DRA devices: from the API server, by its own client alone."""
+"""From the API server come pod records, terminations and DRA devices; to it go Events."""

@@ -1,4 +1,4 @@
-"""Tells a pod's owner what became of it, as a Kubernetes Event on the pod."""
+"""Posts Kubernetes Events on pods, for their owners to see."""
 
 import asyncio
 import logging
@@ -32,11 +32,12 @@ _WORTH_AGAIN: Final = {
 
 
 class EventWriter:
-    """Writes core/v1 Events, which ``kubectl describe pod`` shows, of type Warning.
+    """Posts core/v1 Events of type Warning, which ``kubectl describe pod`` shows.
 
-    An event's name comes from the termination that it is about: told again, by a program that was
-    started anew for one, it is the same event and not a second one. It takes the right to create
-    events, in all namespaces. Without it nothing is written, which health and one log line say.
+    An event's name derives from the termination that the event is about. So a termination that is
+    reported twice, for instance after a restart of the exporter, gives one event. Posting takes the
+    right to create events in all namespaces. Without the right no event is posted; health and one
+    log line say so.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ class EventWriter:
         self._failures: dict[str, int] = dict.fromkeys(ApiFailure, 0)
         self._error: ApiError | None = None
 
-    def tell(self, termination: Termination, reason: str, message: str) -> None:
-        """Have an event written soon. If 100 wait already, the oldest is given up.
+    def post(self, termination: Termination, reason: str, message: str) -> None:
+        """Have an event posted soon. If 100 events wait already, the oldest is given up.
 
-        ``reason`` is a word such as ``GPUOutOfMemory``; of ``message``, 1024 characters are told.
+        ``reason`` is a word such as ``GPUOutOfMemory``. ``message`` is cut after 1024 characters.
         """
         event = self._event(termination, reason, message)
         namespace = termination.container.namespace
@@ -75,14 +76,14 @@ class EventWriter:
         )
 
     async def run(self) -> NoReturn:
-        """Write for ever; ends by being cancelled."""
+        """Post events until cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()
             while self._waiting:
-                await self._write(*self._waiting.popleft())
+                await self._post(*self._waiting.popleft())
 
-    async def _write(self, path: str, event: Mapping[str, Any]) -> None:
+    async def _post(self, path: str, event: Mapping[str, Any]) -> None:
         for attempt in range(_ATTEMPTS):
             try:
                 async with self._access.ask(
@@ -106,16 +107,16 @@ class EventWriter:
     def _failed(self, error: ApiError) -> None:
         self._failures[error.reason] += 1
         if self._error is None or self._error.reason is not error.reason:
-            _LOG.warning("no event written: %s", error)
+            _LOG.warning("no event posted: %s", error)
         self._error = error
 
     def _event(self, termination: Termination, reason: str, message: str) -> dict[str, Any]:
         container = termination.container
-        told = (
+        identity = (
             f"{termination.pod_uid}/{container.name}/{termination.restart_count}"
             f"/{termination.finished_at:.0f}/{reason}"
         )
-        suffix = "." + blake2s(told.encode(), digest_size=8).hexdigest()
+        suffix = "." + blake2s(identity.encode(), digest_size=8).hexdigest()
         time = datetime.fromtimestamp(termination.finished_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""From a pod as the API server tells it to what we keep of it; the rest is dropped."""
+"""From a pod of the API server to what the exporter keeps of the pod."""
 
 import re
 import sys
@@ -12,20 +12,19 @@ from exporter.kubernetes.messages import classify
 from exporter.kubernetes.owners import Pod, workload
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.pods import ContainerRecord, PodRecord, Termination
+from exporter.model.pods import ContainerRecord, Exemption, PodRecord, Termination
 
 _Json = Mapping[str, Any]
 
 EXEMPT: Final = "kube-gpu-exporter/exempt"
-"""Annotation, or label, by which a pod is left out of alerts."""
-_EXEMPTIONS: Final = {"underuse", "memory", "all"}
+"""Annotation, or label, by which a pod is exempt from alerts: words of ``Exemption``, by commas."""
 
-# What a container knows of its end better than its pod does.
+# Reasons of a container that say more than its pod's reason.
 _OWN_REASONS: Final = {"OOMKilled", "Completed"}
 
 
 class LabelFilter:
-    """Which labels of pods are kept: keys, or shell patterns of them, case-sensitive."""
+    """Selects the labels of pods that are kept, by keys or shell patterns, case-sensitive."""
 
     def __init__(self, patterns: Collection[str] = ()) -> None:
         self._matches = re.compile("|".join(map(translate, patterns)) or r"(?!)").match
@@ -36,7 +35,7 @@ class LabelFilter:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run of a container ended, as its pod's status tells it."""
+    """The end of a container's run, by the pod's status."""
 
     pod: Pod
     name: str
@@ -47,13 +46,13 @@ class Ended:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells this run from all others."""
+        """What distinguishes this run from all others of the pod."""
         # A run's own id, where the runtime gave one: restarts are miscounted after a reboot.
         return self.name, self.terminated.get("containerID") or self.terminated["finishedAt"]
 
     @property
     def termination(self) -> Termination:
-        """What we keep of it. Reading the message takes long, so not of what is known already."""
+        """What the exporter keeps of the end. Classifying the message takes long: ask once."""
         metadata, terminated = self.pod["metadata"], self.terminated
         reason = terminated.get("reason") or ""
         if self.pod_reason and reason not in _OWN_REASONS:
@@ -71,7 +70,10 @@ class Ended:
 
 
 def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
-    """Return what we keep. Raises ``KeyError``, ``TypeError`` or ``ValueError`` if it is no pod."""
+    """Return what the exporter keeps of a pod.
+
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` if ``pod`` is no pod.
+    """
     metadata = pod["metadata"]
     kind, name = workload(pod)
     return PodRecord(
@@ -93,11 +95,11 @@ def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
 
 
 def parse_terminations(pod: Pod) -> Iterator[Ended]:
-    """Yield the ends that the pod's status still tells, at most two of a container.
+    """Yield the ends that the pod's status still holds, at most two of a container.
 
-    Of a pod that failed as a whole, evicted for one, its own reason stands for its containers',
-    unless the kernel killed them for memory or they had ended well. Runs of which the kubelet lost
-    track have no time of their end, and are left out.
+    If a pod failed as a whole, by an eviction for one, the pod's reason replaces the reasons of its
+    containers, unless the kernel killed a container for memory or the container had ended well.
+    Runs of which the kubelet lost track have no time of their end, and are left out.
     """
     status = pod.get("status") or {}
     pod_reason = status.get("reason") if status.get("phase") == "Failed" else None
@@ -112,11 +114,11 @@ def parse_terminations(pod: Pod) -> Iterator[Ended]:
             yield from _ended(pod, container["name"], now, restarts=restarts, pod_reason=pod_reason)
 
 
-def _exempt(metadata: _Json) -> str:
-    """Return the known words, sorted. Others are left out: what counts can be seen as a label."""
+def _exempt(metadata: _Json) -> frozenset[Exemption]:
+    """Return the known words. The others are left out: a label of the metrics shows what counts."""
     annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
     words = annotations.get(EXEMPT, labels.get(EXEMPT, "")).split(",")
-    return ",".join(sorted(_EXEMPTIONS & {sys.intern(word.strip()) for word in words}))
+    return frozenset(word for word in Exemption if word in map(str.strip, words))
 
 
 def _ended(
@@ -128,7 +130,7 @@ def _ended(
 
 
 def _statuses(pod: Pod) -> Iterator[_Json]:
-    """Yield the statuses of containers, and of init containers that stay: those are sidecars."""
+    """Yield the statuses of containers, and of sidecars: init containers that go on running."""
     status = pod.get("status") or {}
     sidecars = {
         container["name"]

@@ -1,4 +1,4 @@
-"""Keeps up with a collection of the API server: lists it, watches it, starts over if it must."""
+"""Keeps up with a collection of the API server: lists it, watches it, lists it again if need be."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ _LOG = logging.getLogger(__name__)
 
 _PAGE: Final = "100"
 _FROM_CACHE: Final = "0"
-"""The resource version that any state of the server's cache satisfies; other than the default, it
-costs the server no read of all pods of the cluster."""
+"""The resource version that any state of the server's cache satisfies. Without a version, each list
+would cost the server a read of all pods of the cluster."""
 
 # Nothing that goes away in seconds.
 _REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NOT_FOUND}
@@ -28,21 +28,21 @@ _REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NO
 _LIST_AGAIN: Final = {ApiFailure.EXPIRED, ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
 
 
-# What reading an object raises that is not as the API has it.
+# What reading an object raises if the object is not as the API defines it.
 _MALFORMED: Final = (KeyError, TypeError, AttributeError, ValueError)
 
 
 class Sink(Protocol):
-    """Where objects go to."""
+    """Receives the objects of a collection."""
 
     def put(self, found: Mapping[str, Any]) -> None:
-        """Take an object in its present state. May raise what a malformed one raises."""
+        """Take an object in its present state. A malformed object may raise anything."""
 
     def drop(self, uid: str) -> None:
-        """Forget an object that is no more."""
+        """Forget an object that no longer exists."""
 
     def known(self) -> Collection[str]:
-        """Return the uids of those that were put and not dropped."""
+        """Return the uids of the objects that were put and not dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,10 @@ class Timing:
 
 
 class Reflector:
-    """Fills ``sink`` with the objects of one collection that ``selector`` selects.
+    """Fills ``sink`` with those objects of a collection that ``selector`` selects.
 
-    ``paths`` are where the collection may be, newest version first. ``failures`` counts by reason.
+    ``paths`` are the collection's paths in the versions of its API, the newest first. ``failures``
+    counts failures by reason.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Reflector:
         rng: random.Random | None = None,
     ) -> None:
         self.up = False
-        """Whether the sink holds what the server tells, of late if not of now."""
+        """Whether the sink holds the server's objects, in their present state or a recent one."""
         self.message = "not asked yet"
         self.duration_seconds: float | None = None
         """Of the last list."""
@@ -99,7 +100,7 @@ class Reflector:
         self._version = _FROM_CACHE
 
     async def run(self) -> NoReturn:
-        """Keep up for ever; ends by being cancelled."""
+        """Keep up until cancelled."""
         while True:
             pause_seconds = await self.step()
             await asyncio.sleep(pause_seconds)
@@ -123,15 +124,15 @@ class Reflector:
                 break
             except ApiError as error:
                 if error.reason is not ApiFailure.NOT_FOUND or path == self._paths[-1]:
-                    # A list from the cache may fail for good where one from the store does not.
+                    # A list from the cache may fail for good where a list from the store does not.
                     self._version = ""
                     raise
         self._version, self._listed = version, True
         self.duration_seconds = self._clock() - started
-        self._tell(None)
+        self._set_health(None)
 
     async def _list_all(self) -> str:
-        """Put all that there is, page by page, drop the rest; return the list's version."""
+        """Put all objects, page by page, and drop all others; return the list's version."""
         query = {"fieldSelector": self._selector, "limit": _PAGE}
         if self._version:
             query["resourceVersion"] = self._version
@@ -172,7 +173,7 @@ class Reflector:
         started, quiet = self._clock(), True
         try:
             async with self._asking(query, seconds + self._timing.watch_grace) as content:
-                self._tell(None)
+                self._set_health(None)
                 async for line in content:
                     self._take(json.loads(line))
                     quiet, self._failures_in_row = False, 0
@@ -199,7 +200,7 @@ class Reflector:
             case "ADDED" | "MODIFIED":
                 self._put(found)
             case "DELETED":
-                # The last state that it had, which may tell how it ended.
+                # The last state that the object had, which may show how a pod ended.
                 uid = self._put(found)
                 if uid is not None and uid in self._sink.known():
                     self._sink.drop(uid)
@@ -210,7 +211,7 @@ class Reflector:
         self._version = version
 
     def _put(self, found: Mapping[str, Any]) -> str | None:
-        """Take an object, and return its uid. One that can't be read costs no others."""
+        """Take an object, and return its uid. An object that can't be read costs no others."""
         uid = name = None
         try:
             uid, name = found["metadata"]["uid"], found["metadata"]["name"]
@@ -222,7 +223,7 @@ class Reflector:
 
     @asynccontextmanager
     async def _asking(self, query: Mapping[str, str], timeout_seconds: float) -> AsyncIterator[Any]:
-        """Ask for the collection; what the sink can't read is the server's malformed answer."""
+        """Ask for the collection. What can't be read of the answer makes the answer malformed."""
         async with self._access.ask(
             "GET", self._path, query=query, timeout_seconds=timeout_seconds
         ) as content:
@@ -232,13 +233,13 @@ class Reflector:
                 raise ValueError(repr(error)) from error
 
     def _failed(self, error: ApiError) -> float:
-        """Count and tell a failure; return how long to wait, spread over half of it."""
+        """Count a failure, and report it; return how long to wait, spread over half of the time."""
         self._failures_in_row += 1
         self._failures[error.reason] += 1
         refused = error.reason in _REFUSALS
-        # A watch that breaks off is taken up where it was: trouble only if that does not help.
+        # A watch that breaks off is resumed where it was. It is trouble only if that does not help.
         if refused or not self._listed or self._failures_in_row > 1:
-            self._tell(error)
+            self._set_health(error)
         if error.reason in _LIST_AGAIN:
             self._listed = False
         if error.reason is ApiFailure.EXPIRED:
@@ -247,8 +248,8 @@ class Reflector:
         longest = self._timing.refused if refused else min(self._timing.back_off_cap, doubled)
         return self._rng.uniform(longest / 2, longest)
 
-    def _tell(self, error: ApiError | None) -> None:
-        """Update health, and log what changed: the same trouble is told once."""
+    def _set_health(self, error: ApiError | None) -> None:
+        """Update health, and log a change: the same trouble is logged once."""
         reason = error.reason if error else None
         if (self.up, self._reason) != (error is None, reason):
             if error is None:

@@ -113,7 +113,7 @@ class SimulatedApiServer:
                 watch.send("BOOKMARK", self._bookmark(watch.collection))
 
     def compact(self) -> None:
-        """Forget the history: watches that begin at an older version are told 410."""
+        """Forget the history: watches that begin at an older version end with 410."""
         self._history.clear()
         self._version += 1
         self._oldest = self._version
@@ -205,12 +205,12 @@ class SimulatedApiServer:
         response.enable_chunked_encoding()
         await response.prepare(request)
         if begin < self._oldest:
-            told = f"too old resource version: {begin} ({self._oldest})"
-            watch.send("ERROR", {"kind": "Status", "code": 410, "message": told})
+            message = f"too old resource version: {begin} ({self._oldest})"
+            watch.send("ERROR", {"kind": "Status", "code": 410, "message": message})
             watch.queue.put_nowait(None)
         for change in self._history:
             if change.version > begin:
-                watch.tell(change)
+                watch.send_change(change)
         with self._following(watch), suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(float(request.query.get("timeoutSeconds", "1800"))):
                 while (data := await watch.queue.get()) is not None:
@@ -256,7 +256,7 @@ class SimulatedApiServer:
         if len(self._history) > _HISTORY:
             self._oldest = self._history.popleft().version
         for watch in self._watches:
-            watch.tell(change)
+            watch.send_change(change)
 
     def _bookmark(self, collection: str) -> Json:
         return {
@@ -285,7 +285,7 @@ class _Watch:
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._select = select
 
-    def tell(self, change: _Change) -> None:
+    def send_change(self, change: _Change) -> None:
         if change.collection == self.collection and self._select(change.found):
             self.send(change.type, change.found)
 

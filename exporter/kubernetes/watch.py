@@ -13,6 +13,7 @@ from exporter.kubernetes.failures import ApiFailure
 from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
 from exporter.kubernetes.reflector import Reflector, Timing
 from exporter.kubernetes.slices import parse_slice
+from exporter.model.claims import DraName, PodName
 from exporter.model.pods import DraDevice, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
 
@@ -25,18 +26,16 @@ _GONE_LIMIT: Final = 1000
 """Pods that are kept after their end, at most: four times what a node runs."""
 _UNTAKEN_LIMIT: Final = 10_000
 """Terminations that wait to be taken, at most; then the oldest are lost."""
-
-
-_TOLD_LIMIT: Final = 64
-"""Ends that are remembered of a pod, at most. A status tells the last two of each container."""
+_DELIVERED_LIMIT: Final = 64
+"""Ends that are remembered of a pod, at most. A status holds the last two of each container."""
 
 
 class PodWatch:
-    """Follows the pods of ``node``, and its ResourceSlices if ``dra`` says so.
+    """Follows the pods of ``node``, and the node's ResourceSlices if ``dra`` is set.
 
-    Of pods' labels those are kept that match a pattern of ``labels``. A pod that is gone is still
-    told of for ``grace_seconds``, so that its end can be judged. Containers that ended before
-    ``since``, in Unix seconds, are not told of.
+    The watch keeps those labels of a pod that match a pattern of ``labels``. It keeps a deleted
+    pod for a further ``grace_seconds``, so that the pod's end can be judged. It does not deliver
+    the ends of containers that ended before ``since``, in Unix seconds.
 
     ``clock`` gives monotonic seconds.
     """
@@ -73,29 +72,29 @@ class PodWatch:
         self._of_pods = follow(PODS, self._pods)
         self._of_slices = follow(RESOURCE_SLICES, self._slices) if dra else None
 
-    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
-        """Return the pods by namespace and name, those that are gone of late included.
+    def pods(self) -> Mapping[PodName, PodRecord]:
+        """Return the pods by name, also those that were deleted within the grace.
 
-        A view: it changes as pods do.
+        The mapping is a view: it changes as pods do.
         """
         return self._pods.view()
 
-    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
-        """Return the devices of ``gpu.nvidia.com`` by driver, pool and name.
+    def dra_devices(self) -> Mapping[DraName, DraDevice]:
+        """Return the devices of ``gpu.nvidia.com``.
 
         The same object is returned for as long as nothing changes.
         """
         return self._slices.devices
 
     def take_terminations(self) -> Sequence[Termination]:
-        """Return the ends of containers that were not taken yet, in the order they were told.
+        """Return the ends of containers that were not taken yet, in the order of their arrival.
 
-        Each is returned once, however often the API server tells it.
+        Each end is returned once, however often the API server sends it.
         """
         return self._pods.take()
 
     def health(self) -> SourceHealth:
-        """Return whether pods are followed; trouble with ResourceSlices shows in the message."""
+        """Return whether pods are followed; the message reports trouble with ResourceSlices too."""
         messages = [self._of_pods.message, self._of_slices.message if self._of_slices else ""]
         return SourceHealth(
             name="kubernetes",
@@ -114,7 +113,7 @@ class PodWatch:
 
 
 class _Pods:
-    """What is kept of pods; see :class:`PodWatch`."""
+    """What the watch keeps of pods; see :class:`PodWatch`."""
 
     def __init__(
         self,
@@ -129,13 +128,13 @@ class _Pods:
         self._clock = clock
         self._here: dict[str, PodRecord] = {}
         self._gone: OrderedDict[str, tuple[float, PodRecord]] = OrderedDict()
-        """By uid, with the time until which they are told of; the earliest first."""
-        self._by_name: dict[tuple[str, str], PodRecord] = {}
-        self._told: dict[str, deque[tuple[str, str]]] = {}
-        """The latest ends that were told, by the pod's uid, for as long as the pod is."""
+        """Deleted pods by uid, with the time until which they are kept; the earliest first."""
+        self._by_name: dict[PodName, PodRecord] = {}
+        self._delivered: dict[str, deque[tuple[str, str]]] = {}
+        """The latest ends that were delivered, by the pod's uid, for as long as the pod is kept."""
         self._untaken: deque[Termination] = deque(maxlen=_UNTAKEN_LIMIT)
 
-    def view(self) -> Mapping[tuple[str, str], PodRecord]:
+    def view(self) -> Mapping[PodName, PodRecord]:
         self._bury()
         return MappingProxyType(self._by_name)
 
@@ -152,11 +151,11 @@ class _Pods:
         uid = record.uid
         self._gone.pop(uid, None)
         self._here[uid] = record
-        self._by_name[record.namespace, record.name] = record
+        self._by_name[record.pod_name] = record
         for end in parse_terminations(found):
-            told = self._told.setdefault(uid, deque(maxlen=_TOLD_LIMIT))
-            if end.key not in told:
-                told.append(end.key)
+            delivered = self._delivered.setdefault(uid, deque(maxlen=_DELIVERED_LIMIT))
+            if end.key not in delivered:
+                delivered.append(end.key)
                 if end.finished_at >= self._since:
                     self._untaken.append(end.termination)
 
@@ -172,17 +171,16 @@ class _Pods:
             if until > now and len(self._gone) <= _GONE_LIMIT:
                 break
             del self._gone[uid]
-            self._told.pop(uid, None)
-            names = record.namespace, record.name
-            if self._by_name.get(names) is record:  # else a pod of the same name has come
-                del self._by_name[names]
+            self._delivered.pop(uid, None)
+            if self._by_name.get(record.pod_name) is record:  # else a pod of the same name has come
+                del self._by_name[record.pod_name]
 
 
 class _Slices:
-    """The devices of the ResourceSlices; of each pool, those of its newest generation."""
+    """The devices in the ResourceSlices. The newest generation of a pool replaces the others."""
 
     def __init__(self) -> None:
-        self.devices: Mapping[tuple[str, str, str], DraDevice] = {}
+        self.devices: Mapping[DraName, DraDevice] = {}
         self._slices: dict[str, tuple[int, tuple[DraDevice, ...]]] = {}
 
     def known(self) -> Collection[str]:
@@ -199,7 +197,7 @@ class _Slices:
 
     def _join(self) -> None:
         devices = {
-            (device.driver, device.pool, device.device): device
+            device.device_name: device
             for _, published in sorted(self._slices.values(), key=lambda kept: kept[0])
             for device in published
         }

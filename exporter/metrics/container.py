@@ -45,7 +45,7 @@ def _info(snapshot: Snapshot) -> Iterator[Point]:
                 pod.workload if pod else "",
                 allocation.claim_namespace,
                 allocation.claim_name,
-                pod.exempt if pod else "",
+                ",".join(sorted(pod.exempt)) if pod else "",
                 *(pod.labels.get(key, "") if pod else "" for key in snapshot.pod_labels),
             )
             yield labels, 1

@@ -8,6 +8,21 @@ from typing import NamedTuple
 from exporter.model.devices import Gpu, Slice
 
 
+class PodName(NamedTuple):
+    """The names of a pod. Pods of one name may succeed each other; only a UID is unique."""
+
+    namespace: str
+    name: str
+
+
+class DraName(NamedTuple):
+    """The names by which a ResourceClaim refers to a device in a ResourceSlice."""
+
+    driver: str
+    pool: str
+    device: str
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Container:
     """A container by the names that the kubelet gives; pod-resources knows no UIDs."""
@@ -15,6 +30,10 @@ class Container:
     namespace: str
     pod: str
     name: str
+
+    @property
+    def pod_name(self) -> PodName:
+        return PodName(self.namespace, self.pod)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +58,10 @@ class DraClaim:
     pool: str
     device: str
 
+    @property
+    def device_name(self) -> DraName:
+        return DraName(self.driver, self.pool, self.device)
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -47,7 +70,7 @@ class Claims:
     held: tuple[Claim, ...] = ()
     dra: tuple[DraClaim, ...] = ()
     allocatable: Mapping[str, tuple[str, ...]] | None = None
-    """Advertised device ids by resource; ``None`` when the kubelet did not tell."""
+    """Advertised device ids by resource; ``None`` if the kubelet did not say."""
 
 
 class Sharing(StrEnum):
@@ -93,9 +116,9 @@ class Allocation:
 
     @property
     def measured_uuid(self) -> str:
-        """Uuid of the device under which memory and activity are told.
+        """Uuid of the device under which memory and activity are reported.
 
-        A slice's are its GPU instance's, told under the instance's leading slice.
+        Both belong to a GPU instance, and are reported under the instance's leading slice.
         """
         if self.slice is None:
             return self.gpu.uuid

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.claims import Container
+from exporter.model.claims import Container, DraName, PodName
 from exporter.model.clocks import UnixSeconds
 
 
@@ -40,11 +40,19 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class ContainerRecord:
-    """A container of a pod, as its status tells."""
+    """A container of a pod, by the pod's status."""
 
     name: str
     container_id: str | None = None
     """The present run's, by the runtime, without its scheme; ``None`` until there is one."""
+
+
+class Exemption(StrEnum):
+    """Which alerts the owner of a pod does not want."""
+
+    UNDERUSE = "underuse"
+    MEMORY = "memory"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +67,17 @@ class PodRecord:
     workload: str
     labels: Mapping[str, str] = field(default_factory=dict)
     """Those that the configuration allows, by their own keys."""
-    exempt: str = ""
-    """Of which alerts its owner wants none: ``underuse``, ``memory``, ``all``, by commas."""
+    exempt: frozenset[Exemption] = frozenset()
     containers: tuple[ContainerRecord, ...] = ()
+
+    @property
+    def pod_name(self) -> PodName:
+        return PodName(self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class DraDevice:
-    """A device that a DRA driver publishes in a ResourceSlice, by (driver, pool, device)."""
+    """A device that a DRA driver publishes in a ResourceSlice."""
 
     driver: str
     pool: str
@@ -80,3 +91,7 @@ class DraDevice:
     """Of a slice: ``1g.10gb``."""
     placement_start: int | None = None
     """Of a slice to be made: the first of the GPU's memory slices that it will take."""
+
+    @property
+    def device_name(self) -> DraName:
+        return DraName(self.driver, self.pool, self.device)

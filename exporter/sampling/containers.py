@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
-from exporter.model.claims import Claims, Container, Resolution
+from exporter.model.claims import Claims, Container, DraName, PodName, Resolution
 from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import OomTotals, OomVerdict
 from exporter.model.pods import DraDevice, PodRecord, Termination
@@ -34,10 +34,10 @@ class ClaimSource(Protocol):
 class PodSource(Protocol):
     """Tells of the node's pods: the watch on the API server."""
 
-    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
+    def pods(self) -> Mapping[PodName, PodRecord]:
         """Return the pods by namespace and name."""
 
-    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
+    def dra_devices(self) -> Mapping[DraName, DraDevice]:
         """Return what DRA drivers publish, by driver, pool and device."""
 
     def take_terminations(self) -> Sequence[Termination]:
@@ -130,9 +130,7 @@ class Containers:
         return tuple(
             replace(
                 sample,
-                pod=pods.get(
-                    (sample.allocation.container.namespace, sample.allocation.container.pod)
-                ),
+                pod=pods.get(sample.allocation.container.pod_name),
                 oom=self._oom(sample),
             )
             for sample in samples
@@ -217,7 +215,7 @@ class Containers:
         runs = {}
         for allocation in self._resolution.allocations:
             container = allocation.container
-            pod = pods.get((container.namespace, container.pod))
+            pod = pods.get(container.pod_name)
             for record in pod.containers if pod else ():
                 if record.name == container.name and record.container_id:
                     runs[container] = record.container_id

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 from exporter.attribution.oom import host_oom, judge
-from exporter.model.claims import Allocation, AllocationKey, Container
+from exporter.model.claims import Allocation, AllocationKey, Container, PodName
 from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import Confidence, OomTotals, OomVerdict
 from exporter.model.pods import PodRecord, Termination
@@ -88,7 +88,7 @@ class OomJudge:
     def set_allocations(
         self,
         allocations: Iterable[Allocation],
-        pods: Mapping[tuple[str, str], PodRecord],
+        pods: Mapping[PodName, PodRecord],
         now: UnixSeconds,
     ) -> None:
         """Take the present allocations, and the pods that the pod watch knows."""

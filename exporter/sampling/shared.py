@@ -10,7 +10,7 @@ from exporter.attribution.sharing import (
     memory_parts,
     told_holders,
 )
-from exporter.model.claims import Allocation, Container
+from exporter.model.claims import Allocation, Container, PodName
 from exporter.model.devices import Gpu
 from exporter.model.pods import PodRecord
 from exporter.model.readings import FastReading, FullReading
@@ -44,7 +44,7 @@ class PodProcesses:
     """
 
     def __init__(
-        self, owners: ProcessOwners, pods: Callable[[], Mapping[tuple[str, str], PodRecord]]
+        self, owners: ProcessOwners, pods: Callable[[], Mapping[PodName, PodRecord]]
     ) -> None:
         self._owners = owners
         self._pods = pods
@@ -53,7 +53,7 @@ class PodProcesses:
         if not self._owners.sees_host():
             return None
         pods = self._pods()
-        names = pods.keys() & {(holder.namespace, holder.pod) for holder in holders}
+        names = pods.keys() & {holder.pod_name for holder in holders}
         wanted = set(pids)
         owners = self._owners.owners(wanted)
         if owners.keys() != wanted:  # whoever's those are that can't be seen

@@ -6,7 +6,7 @@ from itertools import chain
 from math import inf
 from typing import Final
 
-from exporter.model.claims import Allocation, AllocationKey, Container
+from exporter.model.claims import Allocation, AllocationKey, Container, PodName
 from exporter.model.clocks import UnixSeconds
 from exporter.model.pods import PodRecord, Termination
 
@@ -64,7 +64,7 @@ class Tenures:
     def update(
         self,
         allocations: Iterable[Allocation],
-        pods: Mapping[tuple[str, str], PodRecord],
+        pods: Mapping[PodName, PodRecord],
         now: UnixSeconds,
     ) -> None:
         """Begin and end tenures by the present allocations, and by the pods of the pod watch.
@@ -76,14 +76,14 @@ class Tenures:
         for tenure in self._all():
             if tenure.ended is None:
                 key = tenure.allocation.key
-                uid = uids.get((key.container.namespace, key.container.pod), tenure.pod_uid)
+                uid = uids.get(key.container.pod_name, tenure.pod_uid)
                 if key in current and uid == tenure.pod_uid:
                     tenure.allocation = current.pop(key)
                 else:
                     tenure.ended = now
                     self._keep(tenure, now)
         for key, allocation in current.items():
-            uid = uids.get((key.container.namespace, key.container.pod))
+            uid = uids.get(key.container.pod_name)
             tenure = Tenure(allocation, uid, since=now)
             self._by_container.setdefault(key.container, []).append(tenure)
 

@@ -60,7 +60,7 @@ class Node:
     ) -> None:
         """Take who holds what; ``uid`` is the pod's, if it is known."""
         record = PodRecord(uid, "ml", "train", "Pod", "train") if uid else None
-        pods = {("ml", "train"): record} if record else {}
+        pods = {record.pod_name: record} if record else {}
         self.judge.set_allocations(allocations, pods, UnixSeconds(now))
 
     def step(self, now: float) -> tuple[OomVerdict, ...]:

@@ -12,8 +12,9 @@ from exporter.app.simulated_node import SimulatedProcesses
 from exporter.app.simulated_pods import by_pod, manifest
 from exporter.gpus.simulated.backend import SimulatedBackend
 from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
+from exporter.model.claims import DraName, PodName
 from exporter.model.oom import Confidence, OomVerdict
-from exporter.model.pods import DraDevice, MessageClass, PodRecord, Termination
+from exporter.model.pods import DraDevice, Exemption, MessageClass, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
 from tests.doubles.api_manifests import rfc3339
 from tests.doubles.scripted import ManualClock, Rig
@@ -52,7 +53,7 @@ def test_a_pod_of_two_containers_that_run(world: World) -> None:
         assert status["state"] == {"running": {"startedAt": rfc3339(BORN)}}
         assert (status["restartCount"], status["lastState"], status["ready"]) == (0, {}, True)
     record = parse_pod(pod, LabelFilter())
-    assert (record.exempt, len(record.containers)) == ("memory", 2)
+    assert (record.exempt, len(record.containers)) == (frozenset({Exemption.MEMORY}), 2)
     ids = {container.container_id for container in record.containers}
     assert {len(container_id or "") for container_id in ids} == {64}
     assert len(ids) == 2
@@ -110,22 +111,22 @@ class NodePods:
 
     def __init__(self, backend: SimulatedBackend) -> None:
         self._backend = backend
-        self._told: set[tuple[str, str]] = set()
-        self._pods: dict[tuple[str, str], PodRecord] = {}
+        self._delivered: set[tuple[str, str]] = set()
+        self._pods: dict[PodName, PodRecord] = {}
         self._ends: list[Termination] = []
 
-    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
+    def pods(self) -> Mapping[PodName, PodRecord]:
         cycle, _ = self._backend.node.cycle(self._backend.scenario_seconds)
         for name, states in by_pod(self._backend.containers()).items():
             pod = manifest(states, "node-a", cycle)
             self._pods[name] = parse_pod(pod, LabelFilter())
             for end in parse_terminations(pod):
-                if end.key not in self._told:
-                    self._told.add(end.key)
+                if end.key not in self._delivered:
+                    self._delivered.add(end.key)
                     self._ends.append(end.termination)
         return self._pods
 
-    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
+    def dra_devices(self) -> Mapping[DraName, DraDevice]:
         return {}
 
     def take_terminations(self) -> Sequence[Termination]:

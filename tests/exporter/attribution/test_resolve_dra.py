@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from exporter.attribution.resolve import resolve
-from exporter.model.claims import Claim, Claims, Container, DraClaim, Sharing
+from exporter.model.claims import Claim, Claims, Container, DraClaim, DraName, Sharing
 from exporter.model.pods import DraDevice
 from tests.doubles.scripted import MIG_GPU, gpu, mig_slice
 
-KEY = ("gpu.nvidia.com", "node-1", "gpu-0")
+KEY = DraName("gpu.nvidia.com", "node-1", "gpu-0")
 
 
 def claim(pod: str, device: str = "gpu-0") -> DraClaim:
@@ -18,7 +18,7 @@ def claim(pod: str, device: str = "gpu-0") -> DraClaim:
     )
 
 
-def published(uuid: str = "", **more: str | int) -> dict[tuple[str, str, str], DraDevice]:
+def published(uuid: str = "", **more: str | int) -> dict[DraName, DraDevice]:
     return {KEY: DraDevice(*KEY, uuid=uuid, **more)}  # type: ignore[arg-type]
 
 
@@ -104,9 +104,7 @@ def test_a_device_that_a_plugin_gave_away_as_well_is_nobodys_alone() -> None:
         (published(parent_uuid=MIG_GPU.uuid, profile="1g.10gb"), "dra_ambiguous"),
     ],
 )
-def test_what_cannot_be_told_is_unresolved(
-    devices: dict[tuple[str, str, str], DraDevice], reason: str
-) -> None:
+def test_what_cannot_be_told_is_unresolved(devices: dict[DraName, DraDevice], reason: str) -> None:
     resolution = resolve(Claims(dra=(claim("a"),)), [MIG_GPU], dra_devices=devices)
     assert resolution.allocations == ()
     assert resolution.unresolved == {reason: 1}

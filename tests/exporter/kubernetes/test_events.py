@@ -48,13 +48,13 @@ async def writing(server: SimulatedApiServer) -> AsyncIterator[EventWriter]:
         await access.close()
 
 
-def tell(writer: EventWriter, termination: Termination = TERMINATION) -> None:
-    writer.tell(termination, "GPUOutOfMemory", "server ran out of GPU memory (confirmed)")
+def post(writer: EventWriter, termination: Termination = TERMINATION) -> None:
+    writer.post(termination, "GPUOutOfMemory", "server ran out of GPU memory (confirmed)")
 
 
 async def test_an_event_as_describe_shows_it(server: SimulatedApiServer) -> None:
     async with writing(server) as writer:
-        tell(writer)
+        post(writer)
         await until(lambda: server.objects("events"))
         assert writer.health().up
     [event] = server.objects("events")
@@ -80,8 +80,8 @@ async def test_a_termination_has_one_event_also_across_restarts(
     for _ in range(2):
         async with writing(server) as writer:
             before = server.calls["create"]
-            tell(writer)
-            tell(writer, replace(TERMINATION, restart_count=3))
+            post(writer)
+            post(writer, replace(TERMINATION, restart_count=3))
             await until(lambda before=before: server.calls["create"] == before + 2)  # type: ignore[misc]
             await until(lambda: not writer._waiting)
             assert writer.health().up
@@ -91,7 +91,7 @@ async def test_a_termination_has_one_event_also_across_restarts(
 async def test_names_and_messages_are_as_long_as_they_may_be(server: SimulatedApiServer) -> None:
     long = replace(TERMINATION, container=Container("research", "p" * 253, "server"))
     async with writing(server) as writer:
-        writer.tell(long, "GPUOutOfMemory", "m" * 5000)
+        writer.post(long, "GPUOutOfMemory", "m" * 5000)
         await until(lambda: server.objects("events"))
     [event] = server.objects("events")
     assert len(event["metadata"]["name"]) == 253
@@ -104,13 +104,13 @@ async def test_without_the_right_it_says_so_once(
     server.fault = Fault(status=403)
     async with writing(server) as writer:
         for restarts in range(3):
-            tell(writer, replace(TERMINATION, restart_count=restarts))
+            post(writer, replace(TERMINATION, restart_count=restarts))
         await until(lambda: writer.health().failures["forbidden"] == 3)
         health = writer.health()
         assert (health.name, health.up) == ("kubernetes_events", False)
         assert "simulated fault" in health.message
         server.fault = None
-        tell(writer)
+        post(writer)
         await until(lambda: writer.health().up)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert server.calls["create"] == 4
@@ -119,7 +119,7 @@ async def test_without_the_right_it_says_so_once(
 async def test_a_server_in_trouble_is_tried_again(server: SimulatedApiServer) -> None:
     server.fault = Fault(status=503)
     async with writing(server) as writer:
-        tell(writer)
+        post(writer)
         await until(lambda: server.calls["create"] == 2)
         server.fault = None
         await until(lambda: server.objects("events") and writer.health().up)
@@ -128,10 +128,10 @@ async def test_a_server_in_trouble_is_tried_again(server: SimulatedApiServer) ->
 async def test_an_event_is_given_up_after_some_attempts(server: SimulatedApiServer) -> None:
     server.fault = Fault(status=503)
     async with writing(server) as writer:
-        tell(writer)
+        post(writer)
         await until(lambda: writer.health().failures["server_error"] == 4)
         server.fault = None
-        tell(writer, replace(TERMINATION, restart_count=9))
+        post(writer, replace(TERMINATION, restart_count=9))
         await until(lambda: server.objects("events"))
         assert server.calls["create"] == 5
 
@@ -139,5 +139,5 @@ async def test_an_event_is_given_up_after_some_attempts(server: SimulatedApiServ
 async def test_events_that_wait_are_bounded() -> None:
     writer = EventWriter(ApiAccess(), "node-a")
     for restarts in range(500):
-        tell(writer, replace(TERMINATION, restart_count=restarts))
+        post(writer, replace(TERMINATION, restart_count=restarts))
     assert len(writer._waiting) == 100

@@ -8,7 +8,7 @@ import pytest
 from exporter.kubernetes.pods import EXEMPT, LabelFilter, parse_pod, parse_terminations
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.pods import ContainerRecord, MessageClass, PodRecord, Termination
+from exporter.model.pods import ContainerRecord, Exemption, MessageClass, PodRecord, Termination
 from tests.doubles.api_manifests import ended, manifest, running, terminated
 
 
@@ -52,21 +52,21 @@ def test_labels_on_the_list_are_kept(patterns: list[str], kept: set[str]) -> Non
 @pytest.mark.parametrize(
     ("annotation", "label", "exempt"),
     [
-        (None, None, ""),
-        ("", "all", ""),
-        ("underuse", None, "underuse"),
-        (None, "memory", "memory"),
-        ("memory", "all", "memory"),
-        (" underuse, memory,underuse", None, "memory,underuse"),
-        ("all,Memory,sleep,", None, "all"),
+        (None, None, set()),
+        ("", "all", set()),
+        ("underuse", None, {"underuse"}),
+        (None, "memory", {"memory"}),
+        ("memory", "all", {"memory"}),
+        (" underuse, memory,underuse", None, {"memory", "underuse"}),
+        ("all,Memory,sleep,", None, {"all"}),
     ],
 )
 def test_exemptions_are_the_known_words(
-    annotation: str | None, label: str | None, exempt: str
+    annotation: str | None, label: str | None, exempt: set[str]
 ) -> None:
     pod = manifest(labels={} if label is None else {EXEMPT: label})
     pod["metadata"]["annotations"] = None if annotation is None else {EXEMPT: annotation}
-    assert parse_pod(pod, LabelFilter()).exempt == exempt
+    assert parse_pod(pod, LabelFilter()).exempt == {Exemption(word) for word in exempt}
 
 
 def test_a_pod_without_status_has_no_containers_yet() -> None:

@@ -13,6 +13,7 @@ from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.reflector import Timing
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.kubernetes.watch import PodWatch
+from exporter.model.claims import DraName, PodName
 from tests.doubles.api_manifests import (
     GPU,
     NODE,
@@ -27,6 +28,8 @@ from tests.doubles.api_manifests import (
 )
 from tests.doubles.following import SINCE, following, names, taken, until
 from tests.doubles.kubelet_node import Clock
+
+A = PodName("research", "a")
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ async def test_this_nodes_pods_are_listed_and_watched(server: SimulatedApiServer
         server.put("pods", manifest("b"))
         server.put("pods", manifest("elsewhere-too", node="node-b"))
         server.put("pods", manifest("a", labels={"team": "vision"}))
-        await until(lambda: "b" in names(watch) and watch.pods()["research", "a"].labels != {})
-        await until(lambda: watch.pods()["research", "a"].labels == {"team": "vision"})
+        await until(lambda: "b" in names(watch) and watch.pods()[A].labels != {})
+        await until(lambda: watch.pods()[A].labels == {"team": "vision"})
         assert names(watch) == {"a", "b"}
         health = watch.health()
         assert (health.up, health.message) == (True, "")
@@ -85,7 +88,7 @@ async def test_a_pod_of_the_same_name_takes_the_place_of_the_one_before(
         await until(lambda: server.watches)
         server.delete("pods", "a", "research")
         server.put("pods", manifest("a", uid="second"))
-        await until(lambda: watch.pods()["research", "a"].uid == "second")
+        await until(lambda: watch.pods()[A].uid == "second")
         clock.now += 1000
         assert names(watch) == {"a"}
 
@@ -299,7 +302,7 @@ async def test_dra_devices_by_any_version_of_the_api(version: str) -> None:
         async with following(server, dra=True) as watch:
             await until(watch.dra_devices)
             before = watch.dra_devices()
-            assert before["gpu.nvidia.com", "node-a", "gpu-0"].uuid == GPU
+            assert before[DraName("gpu.nvidia.com", "node-a", "gpu-0")].uuid == GPU
             await until(lambda: server.watches == 2)
             server.put("resourceslices", resource_slice(of_version(gpu())))
             server.put("resourceslices", resource_slice(of_version(gpu()), of_version(mig())))
@@ -372,7 +375,7 @@ async def test_ten_thousand_events_arrive_and_memory_stays_flat(
         assert set(found) == {1}
         assert sum(watch.health().failures.values()) == 0
         kept = watch._pods
-        sizes = [len(each) for each in (kept._here, kept._gone, kept._told, kept._untaken)]
+        sizes = [len(each) for each in (kept._here, kept._gone, kept._delivered, kept._untaken)]
         assert sizes == [0, 0, 0, 0]
     # One thing kept of each pod since would be 2667 more.
     assert blocks[1] - blocks[0] < pods / 4

@@ -17,7 +17,7 @@ from exporter.metrics.family import UNITS, Family, Kind
 from exporter.metrics.lines import EOF, Lines, One
 from exporter.metrics.table import TABLE
 from exporter.model.claims import Claim, Claims, Container
-from exporter.model.pods import PodRecord
+from exporter.model.pods import Exemption, PodRecord
 from exporter.model.snapshot import Snapshot
 from tests.doubles.scripted import Harness, ManualClock, gpu
 
@@ -151,7 +151,7 @@ def test_label_values_arrive_escaped_and_whole(snapshot: Snapshot) -> None:
 def test_pod_labels_follow_those_of_the_allocation(snapshot: Snapshot) -> None:
     (held,) = snapshot.containers
     pod = PodRecord("uid", "ml", "x", "Job", "train", {"app.kubernetes.io/name": "a", "team": "b"})
-    pod = replace(pod, exempt="memory,underuse")
+    pod = replace(pod, exempt=frozenset({Exemption.UNDERUSE, Exemption.MEMORY}))
     keys = ("team", "app.kubernetes.io/name", "other")
     labelled = replace(snapshot, containers=(replace(held, pod=pod),), pod_labels=keys)
     text = (

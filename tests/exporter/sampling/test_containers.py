@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from exporter.model.claims import Claim, Claims, Container, DraClaim, Sharing
+from exporter.model.claims import Claim, Claims, Container, DraClaim, DraName, PodName, Sharing
 from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import Confidence, OomVerdict
 from exporter.model.pods import ContainerRecord, DraDevice, MessageClass, PodRecord, Termination
@@ -40,15 +40,15 @@ SHARED = Claims(
 class ScriptedPods:
     """What the pod watch would say."""
 
-    found: dict[tuple[str, str], PodRecord] = field(default_factory=dict)
-    devices: dict[tuple[str, str, str], DraDevice] = field(default_factory=dict)
+    found: dict[PodName, PodRecord] = field(default_factory=dict)
+    devices: dict[DraName, DraDevice] = field(default_factory=dict)
     ends: list[Termination] = field(default_factory=list)
     up: bool = True
 
-    def pods(self) -> Mapping[tuple[str, str], PodRecord]:
+    def pods(self) -> Mapping[PodName, PodRecord]:
         return self.found
 
-    def dra_devices(self) -> Mapping[tuple[str, str, str], DraDevice]:
+    def dra_devices(self) -> Mapping[DraName, DraDevice]:
         return self.devices
 
     def take_terminations(self) -> Sequence[Termination]:
@@ -96,7 +96,9 @@ def held_by(harness: Harness, container: Container) -> ContainerSample:
 
 
 def test_an_allocation_names_its_workload() -> None:
-    pods = ScriptedPods({("ml", "train-0"): PodRecord("uid", "ml", "train-0", "Job", "train")})
+    pods = ScriptedPods(
+        {PodName("ml", "train-0"): PodRecord("uid", "ml", "train-0", "Job", "train")}
+    )
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     pod = held_by(harness, TRAIN).pod
     assert pod is not None
@@ -166,7 +168,7 @@ def test_devices_held_through_dra_are_found_as_soon_as_they_are_published() -> N
     pods = ScriptedPods()
     harness = Harness(claims=Claims(dra=(dra,)), pods=pods)
     assert harness.sampler.snapshot.unresolved == {"dra": 1}
-    key = ("gpu.nvidia.com", "node-1", "gpu-1")
+    key = DraName("gpu.nvidia.com", "node-1", "gpu-1")
     pods.devices = {key: DraDevice(*key, uuid=gpu(1).uuid)}
     harness.run(1)
     allocation = held_by(harness, TRAIN).allocation
@@ -266,7 +268,7 @@ def test_a_restart_begins_new_peaks() -> None:
     harness.backend.gpus[0].memory = Memory(80 * GIB, 70 * GIB, 10 * GIB)
     for run in ("first", "second"):
         containers = (ContainerRecord("main", run), side)
-        pods.found = {("ml", "train-0"): replace(record, containers=containers)}
+        pods.found = {PodName("ml", "train-0"): replace(record, containers=containers)}
         harness.run(10)
         assert held_by(harness, TRAIN).utilization_peak_ratio is not None
         if run == "first":

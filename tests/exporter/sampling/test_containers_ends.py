@@ -41,10 +41,10 @@ def events(harness: Harness, index: int = 0) -> dict[Confidence, int]:
 
 def test_a_pod_that_was_created_again_is_known_though_its_claims_are_the_same() -> None:
     first = PodRecord("first", "ml", "train-0", "Job", "train")
-    pods = ScriptedPods({("ml", "train-0"): first})
+    pods = ScriptedPods({TRAIN.pod_name: first})
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(200)
-    pods.found = {("ml", "train-0"): replace(first, uid="second")}
+    pods.found = {TRAIN.pod_name: replace(first, uid="second")}
     harness.run(200)
     pods.ends = [ended(harness, MessageClass.GPU_OOM, pod_uid="second")]
     harness.run(5)
@@ -88,11 +88,11 @@ def test_a_host_kill_that_is_told_late_is_served_as_well() -> None:
 
 
 def test_a_namesake_on_another_gpu_is_not_blamed() -> None:
-    pods = ScriptedPods({("ml", "train-0"): PodRecord("first", "ml", "train-0", "Job", "train")})
+    pods = ScriptedPods({TRAIN.pod_name: PodRecord("first", "ml", "train-0", "Job", "train")})
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(10)
     end = ended(harness, MessageClass.GPU_OOM, pod_uid="first")
-    pods.found = {("ml", "train-0"): replace(pods.found["ml", "train-0"], uid="second")}
+    pods.found = {TRAIN.pod_name: replace(pods.found[TRAIN.pod_name], uid="second")}
     harness.claims.current = MOVED
     harness.run(10)
     pods.ends = [end]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model.claims import Allocation, Container, Sharing
+from exporter.model.claims import Allocation, Container, PodName, Sharing
 from exporter.model.devices import Gpu
 from exporter.model.pods import ContainerRecord, PodRecord
 from exporter.model.readings import (
@@ -57,7 +57,7 @@ def held(container: Container, on: Gpu, *, sole: bool = False) -> Allocation:
 class Node:
     def __init__(self) -> None:
         self.owners = Owners()
-        self.pods = {("ml", name): pod(name) for name in "ab"}
+        self.pods = {PodName("ml", name): pod(name) for name in "ab"}
         self.shared = SharedGpus(PodProcesses(self.owners, lambda: self.pods))
 
 
@@ -105,7 +105,7 @@ def test_memory_of_shared_slices(node: Node) -> None:
 
 
 def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -> None:
-    del node.pods["ml", "b"]
+    del node.pods[PodName("ml", "b")]
     node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.3), (2, 0.1))) == pytest.approx({A: 0.75})
     assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
@@ -114,7 +114,7 @@ def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -
 def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node) -> None:
     """While the API server is away its id is unknown, and in a pod of several it may be any."""
     side = ContainerRecord("side", "c" * 64)
-    node.pods["ml", "a"] = replace(pod("a"), containers=(*pod("a").containers, side))
+    node.pods[PodName("ml", "a")] = replace(pod("a"), containers=(*pod("a").containers, side))
     node.owners.known[1] = CgroupRef("uid-a", "d" * 64)
     node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.9), (2, 0.1))) == {B: 0.1}
@@ -138,7 +138,7 @@ def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node
 def test_a_process_of_others_may_be_a_holders_if_nobody_knows_its_pod(
     node: Node, ref: CgroupRef | None, told: set[Container]
 ) -> None:
-    node.pods["ml", "c"] = replace(
+    node.pods[PodName("ml", "c")] = replace(
         pod("c"), containers=(*pod("c").containers, ContainerRecord("side", "e" * 64))
     )
     node.owners.known[3] = ref
