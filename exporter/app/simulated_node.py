@@ -12,7 +12,7 @@ from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.kubernetes.simulated import SimulatedApiServer
 from exporter.model.claims import Container, PodName
 from exporter.model.snapshot import SourceHealth
-from exporter.sampling.shared import Told
+from exporter.sampling.shared import Attribution
 
 # How often the scenario is looked at.
 _KUBELET_SECONDS = 0.2
@@ -22,14 +22,14 @@ _PROCESSES_SECONDS = 0.5
 
 
 class SimulatedProcesses:
-    """Tells the containers of the simulated node's processes."""
+    """Knows the containers of the simulated node's processes."""
 
     def __init__(self, backend: SimulatedBackend) -> None:
         self._backend = backend
         self._running: Mapping[int, Container] = {}
         self._looked = -math.inf
 
-    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told:
+    def attribute(self, pids: Iterable[int], holders: Collection[Container]) -> Attribution:
         now = self._backend.seconds
         if now - self._looked >= _PROCESSES_SECONDS:
             self._looked = now
@@ -37,7 +37,7 @@ class SimulatedProcesses:
                 pid: state.container for state in self._backend.containers() for pid in state.pids
             }
         found = {pid: self._running[pid] for pid in pids if pid in self._running}
-        return Told({pid: who for pid, who in found.items() if who in holders}, holders)
+        return Attribution({pid: who for pid, who in found.items() if who in holders}, holders)
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=True)

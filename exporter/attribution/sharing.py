@@ -1,4 +1,7 @@
-"""What each container had of a shared device, by the driver's figures of single processes."""
+"""Splits what a shared device did among its containers, by the driver's figures of processes.
+
+A *holder* is a container that the device is allocated to.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +16,11 @@ from exporter.processes.cgroups import CgroupRef
 def containers_by_pid(
     owners: Mapping[int, CgroupRef | None], pods: Iterable[PodRecord]
 ) -> dict[int, Container]:
-    """Return the container of each process, by name; processes of no pod of ours are left out.
+    """Return the container of each process that runs in a container of ``pods``.
 
-    A container's id decides. One that the API server does not know yet, as after a restart, can
-    only be the container of a pod that has no other.
+    ``owners`` gives the pod and the container id of each process. The container id decides. If no
+    pod has that id yet, as just after a restart, the pod's UID decides, where the pod has only one
+    container. All other processes are left out.
     """
     by_id: dict[str, Container] = {}
     alone: dict[str, Container] = {}
@@ -35,36 +39,53 @@ def containers_by_pid(
     return {pid: container for pid, container in found.items() if container is not None}
 
 
-def told_holders(
+def fully_attributed(
     owners: Mapping[int, CgroupRef | None],
     found: Mapping[int, Container],
     holders: Iterable[Container],
     pods: Mapping[PodName, PodRecord],
 ) -> set[Container]:
-    """Return the holders of whose processes none is missing in ``found``.
+    """Return the holders whose processes are all known. Of the others some may be missing.
 
-    A process in a container that nobody knows yet, as after a restart, may be any holder's of its
-    pod; in a pod that nobody knows either, any holder's of whom none was found. ``pods`` are all of
-    the node's, by namespace and name: of a holder that has none there, nothing can be found.
+    ``owners`` gives the pod and the container id of each process on the device, ``found`` the
+    holder of each process whose holder is known, and ``pods`` all pods of the node by namespace and
+    name.
+
+    A process is *stray* if it runs in a pod, but in no container that ``pods`` knows. It may belong
+    to a holder that was just started. So a holder is left out in three cases:
+
+    - Its pod is not in ``pods``, so that none of its processes can be found.
+    - A stray process runs in its pod.
+    - A stray process runs in a pod that is not in ``pods``, and no process of the holder was found.
+      The stray process may be the holder's, in a pod that was just created again.
     """
-    told = {holder for holder in holders if holder.pod_name in pods}
-    lost = {pid: owner for pid, owner in owners.items() if owner and pid not in found}
-    if not lost:
-        return told
-    others = containers_by_pid(lost, pods.values())
+    stray_pods = _pods_of_strays(owners, found, pods)
+    candidates = {holder for holder in holders if holder.pod_name in pods}
+    if None in stray_pods:
+        candidates &= set(found.values())
+    return {holder for holder in candidates if holder.pod_name not in stray_pods}
+
+
+def _pods_of_strays(
+    owners: Mapping[int, CgroupRef | None],
+    found: Mapping[int, Container],
+    pods: Mapping[PodName, PodRecord],
+) -> set[PodName | None]:
+    """Return the names of the pods in which stray processes run; ``None`` is an unknown pod."""
+    unknown = {pid: owner for pid, owner in owners.items() if owner and pid not in found}
+    if not unknown:
+        return set()
+    elsewhere = containers_by_pid(unknown, pods.values())
     names = {pod.uid: name for name, pod in pods.items()}
-    theirs = {names.get(owner.pod_uid) for pid, owner in lost.items() if pid not in others}
-    if None in theirs:
-        told &= set(found.values())
-    return {holder for holder in told if holder.pod_name not in theirs}
+    return {names.get(owner.pod_uid) for pid, owner in unknown.items() if pid not in elsewhere}
 
 
 def busy_shares(
     utilization: Iterable[ProcessUtilization], containers: Mapping[int, Container]
 ) -> dict[Container, float]:
-    """Return each container's share of what the device did, by its processes' SM time.
+    """Return each container's share of the device's busy time, by the SM time of its processes.
 
-    They sum to at most 1. The rest belongs to processes that are in no container.
+    The shares sum to at most 1. The rest belongs to processes that run in no container.
     """
     weights: defaultdict[Container | None, float] = defaultdict(float)
     for process in utilization:
@@ -77,57 +98,60 @@ def busy_shares(
     }
 
 
-def memory_parts(
+def memory_by_container(
     memory: Memory,
     processes: Iterable[Process],
     containers: Mapping[int, Container],
     gpu_instance: int | None = None,
 ) -> dict[Container, int] | None:
-    """Return the bytes that each container's processes hold of a GPU, or of its GPU instance.
+    """Return the bytes that each container's processes use of a GPU, or of one GPU instance.
 
-    They sum to at most what is used. ``None``: some process does not tell its memory.
+    The bytes sum to at most the memory that is in use. ``None``: the driver does not report the
+    memory of some process.
     """
-    held: dict[tuple[int, int | None], int] = {}
+    sizes: dict[tuple[int, int | None], int] = {}
     for process in processes:
         if process.gpu_instance != gpu_instance:
             continue
         if process.memory_used_bytes is None:
             return None
-        # Listed as of several types, it is one process with one figure.
+        # A process of several types is listed once per type, each time with the same figure.
         key = (process.pid, process.compute_instance)
-        held[key] = max(held.get(key, 0), process.memory_used_bytes)
-    parts: Counter[Container] = Counter()
-    for (pid, _), size in held.items():
+        sizes[key] = max(sizes.get(key, 0), process.memory_used_bytes)
+    used: Counter[Container] = Counter()
+    for (pid, _), size in sizes.items():
         if pid in containers:
-            parts[containers[pid]] += size
-    total = parts.total()
-    if total > memory.used_bytes:  # processes that map the same memory count it each
-        return {c: size * memory.used_bytes // total for c, size in parts.items()}
-    return dict(parts)
+            used[containers[pid]] += size
+    total = used.total()
+    if total > memory.used_bytes:  # memory that several processes map is counted for each of them
+        return {container: size * memory.used_bytes // total for container, size in used.items()}
+    return dict(used)
 
 
-class Holder(NamedTuple):
-    """What a container had of a device while energy was measured."""
+class Usage(NamedTuple):
+    """What a container had of a device since the device's energy was last read."""
 
     busy_seconds: float
-    held_seconds: float
-    """Of a time in which n containers hold the device, each has an n-th."""
+    allocated_seconds: float
+    """While the device is allocated to n containers, each gets an nth of the time."""
 
 
-def energy_parts(
-    joules: float, elapsed: float, busy_seconds: float, holders: Sequence[Holder]
+def split_energy(
+    joules: float, elapsed: float, busy_seconds: float, usages: Sequence[Usage]
 ) -> list[float]:
-    """Return each holder's part of the energy that a device took over ``elapsed`` seconds.
+    """Return each container's energy, of the ``joules`` that a device took in ``elapsed`` seconds.
 
-    Of these it was busy for ``busy_seconds``: that part of the energy is split by busy time. The
-    idle part is split evenly among those who held the device. What is left is nobody's: of time in
-    which nobody held it, and busy time that is booked on nobody.
+    The device was busy for ``busy_seconds`` of them. The same fraction of the energy is split by
+    busy time; the rest, the idle energy, is split by allocated time. The energy of time in which
+    the device was allocated to nobody belongs to nobody, and so does the energy of busy time that
+    belongs to no container.
     """
     if elapsed <= 0:
-        return [0.0] * len(holders)
-    # Busy time may be told up to a little later than energy.
+        return [0.0] * len(usages)
+    # Busy time may be reported a little later than the energy that it took.
     covered = max(elapsed, busy_seconds)
     idle_ratio = (covered - busy_seconds) / covered
     return [
-        joules * (busy / covered + idle_ratio * min(1.0, held / elapsed)) for busy, held in holders
+        joules * (busy / covered + idle_ratio * min(1.0, allocated / elapsed))
+        for busy, allocated in usages
     ]

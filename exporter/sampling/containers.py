@@ -97,7 +97,7 @@ class Containers:
 
     def memory(self, tracker: GpuTracker, timestamp: UnixSeconds | None = None) -> None:
         """Book the memory of the GPU's last fast reading; ``timestamp``: it was made just now."""
-        parts = self._shared.memory_parts(tracker.gpu, tracker.last_fast)
+        parts = self._shared.memory_by_device(tracker.gpu, tracker.last_fast)
         for device_uuid, memory in tracker.memory_by_device():
             held = parts.get(device_uuid)
             self._ledger.memory(device_uuid, memory, held)
@@ -193,7 +193,7 @@ class Containers:
         self._resolution = resolve(claims, gpus, mps, dra) if claims else Resolution()
         self._ledger.hold(self._resolution.allocations if claims is not None else None, now)
         self._ledger.keep({uuid for tracker in trackers for uuid in tracker.devices})
-        self._shared.hold(self._resolution.allocations)
+        self._shared.set_allocations(self._resolution.allocations)
         for tracker in trackers:
             self.memory(tracker)
         return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from operator import itemgetter
 
-from exporter.attribution.sharing import Holder, energy_parts
+from exporter.attribution.sharing import Usage, split_energy
 from exporter.model.claims import Allocation, Container
 from exporter.model.readings import Memory
 from exporter.model.snapshot import IDLE_RATIO, ContainerSample, Unattributed
@@ -178,11 +178,11 @@ class Ledger:
             holders = [
                 entry for (_, uuid), entry in self._entries.items() if uuid == step.device_uuid
             ]
-            parts = energy_parts(
+            parts = split_energy(
                 step.joules,
                 elapsed,
                 device.unmetered_busy,
-                [Holder(entry.unmetered_busy, entry.unmetered_held) for entry in holders],
+                [Usage(entry.unmetered_busy, entry.unmetered_held) for entry in holders],
             )
             left = step.joules
             for entry, part in zip(holders, parts, strict=True):

@@ -1,4 +1,4 @@
-"""Whose the processes on shared GPUs are, and what of the GPU is theirs."""
+"""Finds the containers of the processes on shared GPUs, and splits readings among them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 from exporter.attribution.sharing import (
     busy_shares,
     containers_by_pid,
-    memory_parts,
-    told_holders,
+    fully_attributed,
+    memory_by_container,
 )
 from exporter.model.claims import Allocation, Container, PodName
 from exporter.model.devices import Gpu
@@ -18,29 +18,31 @@ from exporter.model.snapshot import SourceHealth
 from exporter.processes.owners import ProcessOwners
 
 
-class Told(NamedTuple):
-    """What can be told of some processes."""
+class Attribution(NamedTuple):
+    """The processes on a device, attributed to the device's holders."""
 
     containers: Mapping[int, Container]
-    """Of those that run in a known container."""
+    """The holder of each process that runs in a known container, by pid."""
     holders: Collection[Container]
-    """Those of whose processes none is left out."""
+    """The holders whose processes are all in ``containers``. Only these can be measured."""
 
 
 class ProcessContainers(Protocol):
-    """Tells in which containers processes run."""
+    """Finds the containers in which processes run."""
 
-    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
-        """Tell of processes on a device that ``holders`` share; ``None`` when that can't be."""
+    def attribute(self, pids: Iterable[int], holders: Collection[Container]) -> Attribution | None:
+        """Attribute the processes on a device to its holders.
+
+        ``None``: no process can be attributed, or it is unknown whose some process is.
+        """
 
     def health(self) -> SourceHealth: ...
 
 
 class PodProcesses:
-    """What the host's ``/proc`` says, in the words of the API server.
+    """Joins what the host's ``/proc`` says about processes with the pods of the API server.
 
-    ``pods`` gives the pods' records by namespace and name. A holder whose pod has none, as before
-    the pod watch has seen it, is not known: its processes would pass for nobody's.
+    ``pods`` returns the node's pods by namespace and name.
     """
 
     def __init__(
@@ -49,34 +51,34 @@ class PodProcesses:
         self._owners = owners
         self._pods = pods
 
-    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
+    def attribute(self, pids: Iterable[int], holders: Collection[Container]) -> Attribution | None:
         if not self._owners.sees_host():
             return None
         pods = self._pods()
         names = pods.keys() & {holder.pod_name for holder in holders}
         wanted = set(pids)
         owners = self._owners.owners(wanted)
-        if owners.keys() != wanted:  # whoever's those are that can't be seen
+        if owners.keys() != wanted:  # a process that can't be looked up may be any holder's
             return None
         found = containers_by_pid(owners, [pods[name] for name in names])
-        return Told(found, told_holders(owners, found, holders, pods))
+        return Attribution(found, fully_attributed(owners, found, holders, pods))
 
     def health(self) -> SourceHealth:
         return self._owners.health()
 
 
 class SharedGpus:
-    """Splits the readings of GPUs that several containers share.
+    """Splits the readings of GPUs that are allocated to several containers.
 
-    ``source`` is ``None`` where nothing is known of processes: then nothing is split.
+    ``source`` is ``None`` where the exporter can't look up processes. Then nothing is split.
     """
 
     def __init__(self, source: ProcessContainers | None) -> None:
         self._source = source
         self._holders: dict[str, set[Container]] = {}
 
-    def hold(self, allocations: Iterable[Allocation]) -> None:
-        """Take who holds what from now on."""
+    def set_allocations(self, allocations: Iterable[Allocation]) -> None:
+        """Take the present allocations."""
         holders: defaultdict[str, set[Container]] = defaultdict(set)
         shared = set()
         for allocation in allocations:
@@ -86,58 +88,63 @@ class SharedGpus:
         self._holders = {uuid: holders[uuid] for uuid in shared}
 
     def splits(self, gpu_uuid: str) -> bool:
-        """Whether a GPU's full reading is to tell of its processes."""
+        """Whether a GPU's full reading has to include the utilization of single processes."""
         return self._source is not None and gpu_uuid in self._holders
 
     def busy_shares(self, reading: FullReading) -> dict[Container, float] | None:
-        """Return the shares that holders have of what the whole GPU did, if theirs can be told.
+        """Return the share of the GPU's busy time of each holder that can be measured.
 
-        ``None`` if it can't be split.
+        ``None``: the GPU's busy time can't be split.
         """
         utilization, uuid = reading.process_utilization, reading.gpu.uuid
         if utilization is None:
             return None
-        told = self._tell(uuid, (process.pid for process in utilization))
-        if told is None:
+        attribution = self._attribute(uuid, (process.pid for process in utilization))
+        if attribution is None:
             return None
-        shares = busy_shares(utilization, told.containers)
-        return {holder: shares.get(holder, 0.0) for holder in told.holders}
+        shares = busy_shares(utilization, attribution.containers)
+        return {holder: shares.get(holder, 0.0) for holder in attribution.holders}
 
-    def memory_parts(self, gpu: Gpu, reading: FastReading) -> dict[str, dict[Container, int]]:
-        """Return what holders, if it can be told, hold of each of a GPU's devices."""
+    def memory_by_device(self, gpu: Gpu, reading: FastReading) -> dict[str, dict[Container, int]]:
+        """Return the bytes in use by each holder that can be measured, by device UUID.
+
+        Devices whose memory can't be split are left out.
+        """
         processes = reading.processes
         if processes is None:
             return {}
-        told = self._tell(gpu.uuid, {process.pid for process in processes})
-        if told is None:
+        attribution = self._attribute(gpu.uuid, {process.pid for process in processes})
+        if attribution is None:
             return {}
-        devices = [(part.uuid, part.gpu_instance) for part in gpu.leading_slices]
-        memories = [(uuid, reading.instance_memory.get(n), n) for uuid, n in devices]
-        whole = None if gpu.mig_enabled else reading.memory
+        devices = [
+            (slice_.uuid, reading.instance_memory.get(slice_.gpu_instance), slice_.gpu_instance)
+            for slice_ in gpu.leading_slices
+        ]
+        board = None if gpu.mig_enabled else reading.memory
         found = {
-            uuid: memory_parts(memory, processes, told.containers, instance)
-            for uuid, memory, instance in [(gpu.uuid, whole, None), *memories]
+            uuid: memory_by_container(memory, processes, attribution.containers, instance)
+            for uuid, memory, instance in [(gpu.uuid, board, None), *devices]
             if memory is not None
         }
         return {
-            uuid: {holder: parts.get(holder, 0) for holder in told.holders}
-            for uuid, parts in found.items()
-            if parts is not None
+            uuid: {holder: used.get(holder, 0) for holder in attribution.holders}
+            for uuid, used in found.items()
+            if used is not None
         }
 
     def owners(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container]:
-        """Return the containers of processes on a shared GPU, of those that can be told.
+        """Return the containers of processes on a shared GPU, as far as they are known.
 
-        Also of one that has just ended, if it was there for the reading before.
+        The owner of a process that has just ended is known if the last reading listed the process.
         """
-        told = self._tell(gpu_uuid, pids)
-        return told.containers if told else {}
+        attribution = self._attribute(gpu_uuid, pids)
+        return attribution.containers if attribution else {}
 
     def health(self) -> list[SourceHealth]:
         return [self._source.health()] if self._source else []
 
-    def _tell(self, gpu_uuid: str, pids: Iterable[int]) -> Told | None:
+    def _attribute(self, gpu_uuid: str, pids: Iterable[int]) -> Attribution | None:
         holders = self._holders.get(gpu_uuid)
         if self._source is None or holders is None:
             return None
-        return self._source.tell(pids, holders)
+        return self._source.attribute(pids, holders)

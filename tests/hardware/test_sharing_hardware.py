@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from exporter.attribution.sharing import busy_shares, memory_parts
+from exporter.attribution.sharing import busy_shares, memory_by_container
 from exporter.gpus.nvml import NvmlBackend
 from exporter.model.claims import Container
 from exporter.processes.owners import ProcessOwners
@@ -62,7 +62,7 @@ def test_two_processes_on_one_gpu(backend: NvmlBackend) -> None:
     containers = {pid: Container("test", str(pid), "main") for pid in pids}
     assert sum(busy_shares(told, containers).values()) == pytest.approx(1)
     assert fast.memory is not None
-    parts = memory_parts(fast.memory, fast.processes, containers)
+    parts = memory_by_container(fast.memory, fast.processes, containers)
     assert parts is not None
     assert len(parts) == 2
     assert 0 < sum(parts.values()) <= fast.memory.used_bytes

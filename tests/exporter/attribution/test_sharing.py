@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribution.sharing import (
-    Holder,
+    Usage,
     busy_shares,
     containers_by_pid,
-    energy_parts,
-    memory_parts,
+    memory_by_container,
+    split_energy,
 )
 from exporter.model.claims import Container
 from exporter.model.pods import ContainerRecord, PodRecord
@@ -76,21 +76,21 @@ def test_busy_time_that_no_process_explains_is_nobodys() -> None:
 
 def test_memory_is_that_of_the_processes() -> None:
     listed = [process(1, 3), process(2, 4), process(3, 5), process(4, 6)]
-    assert memory_parts(used(20), listed, {1: A, 2: A, 3: B}) == {A: 7 * GIB, B: 5 * GIB}
+    assert memory_by_container(used(20), listed, {1: A, 2: A, 3: B}) == {A: 7 * GIB, B: 5 * GIB}
 
 
 def test_a_process_of_several_types_counts_once() -> None:
     listed = [process(1, 3), process(1, 3, ProcessType.GRAPHICS), process(1, 2, ProcessType.MPS)]
-    assert memory_parts(used(20), listed, {1: A}) == {A: 3 * GIB}
+    assert memory_by_container(used(20), listed, {1: A}) == {A: 3 * GIB}
 
 
 def test_memory_of_overlapping_processes_is_scaled_to_what_is_used() -> None:
     listed = [process(1, 12), process(2, 4)]
-    assert memory_parts(used(8), listed, {1: A, 2: B}) == {A: 6 * GIB, B: 2 * GIB}
+    assert memory_by_container(used(8), listed, {1: A, 2: B}) == {A: 6 * GIB, B: 2 * GIB}
 
 
 def test_memory_that_is_not_known_may_be_anyones() -> None:
-    assert memory_parts(used(8), [process(1, 2), process(2, None)], {1: A}) is None
+    assert memory_by_container(used(8), [process(1, 2), process(2, None)], {1: A}) is None
 
 
 def test_memory_of_a_gpu_instance() -> None:
@@ -100,22 +100,22 @@ def test_memory_of_a_gpu_instance() -> None:
         process(1, 4, instance=4, compute=0),
         process(2, None, instance=4),
     ]
-    assert memory_parts(used(8), listed, {1: A}, gpu_instance=3) == {A: 3 * GIB}
+    assert memory_by_container(used(8), listed, {1: A}, gpu_instance=3) == {A: 3 * GIB}
 
 
 def test_energy_of_busy_time_goes_by_it_and_the_rest_evenly() -> None:
     """Busy for 20 of 40 s, 5 of them on account of a process outside."""
-    parts = energy_parts(4000.0, 40.0, 20.0, [Holder(10.0, 20.0), Holder(5.0, 20.0)])
+    parts = split_energy(4000.0, 40.0, 20.0, [Usage(10.0, 20.0), Usage(5.0, 20.0)])
     assert parts == [1000.0 + 1000.0, 500.0 + 1000.0]
 
 
 def test_energy_of_a_time_in_which_nobody_held_the_device_is_nobodys() -> None:
-    assert energy_parts(400.0, 40.0, 0.0, [Holder(0.0, 10.0)]) == [100.0]
-    assert energy_parts(400.0, 0.0, 0.0, [Holder(0.0, 0.0)]) == [0.0]
+    assert split_energy(400.0, 40.0, 0.0, [Usage(0.0, 10.0)]) == [100.0]
+    assert split_energy(400.0, 0.0, 0.0, [Usage(0.0, 0.0)]) == [0.0]
 
 
 def test_busy_time_that_was_told_later_than_energy() -> None:
-    assert energy_parts(300.0, 10.0, 12.0, [Holder(12.0, 10.0)]) == [300.0]
+    assert split_energy(300.0, 10.0, 12.0, [Usage(12.0, 10.0)]) == [300.0]
 
 
 PIDS = st.integers(1, 8)
@@ -142,7 +142,7 @@ def test_shares_are_parts_of_one(
 def test_memory_never_exceeds_what_is_used(
     gib: int, listed: list[Process], containers: dict[int, Container]
 ) -> None:
-    parts = memory_parts(used(gib), listed, containers)
+    parts = memory_by_container(used(gib), listed, containers)
     assert parts is not None
     assert all(part >= 0 for part in parts.values())
     assert sum(parts.values()) <= gib * GIB
@@ -168,10 +168,10 @@ def test_energy_is_split_exactly(
     if not all_booked:
         busy_total, held_total = busy_total + 1, held_total + 1
     holders = [
-        Holder(busy_seconds * busy / busy_total, elapsed * held / held_total)
+        Usage(busy_seconds * busy / busy_total, elapsed * held / held_total)
         for busy, held in weights
     ]
-    parts = energy_parts(joules, elapsed, busy_seconds, holders)
+    parts = split_energy(joules, elapsed, busy_seconds, holders)
     assert all(part >= 0 for part in parts)
     assert sum(parts) <= joules * (1 + 1e-9)
     if all_booked and all(busy and held for busy, held in weights):

@@ -20,7 +20,7 @@ from exporter.model.readings import (
     SlowReading,
 )
 from exporter.model.snapshot import ContainerSample, SourceHealth
-from exporter.sampling.shared import Told
+from exporter.sampling.shared import Attribution
 from exporter.sampling.tracker import GpuTracker
 from tests.doubles.scripted import GIB, MIG_GPU, Harness, gpu
 
@@ -65,12 +65,12 @@ class ScriptedProcesses:
 
     running: dict[int, Container] | None = None
 
-    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told | None:
+    def attribute(self, pids: Iterable[int], holders: Collection[Container]) -> Attribution | None:
         if self.running is None:
             return None
         wanted = set(pids)
         found = {pid: c for pid, c in self.running.items() if pid in wanted and c in holders}
-        return Told(found, holders)
+        return Attribution(found, holders)
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=self.running is not None)

@@ -82,33 +82,33 @@ def fast(*told: tuple[int, int], instance: int | None = None) -> FastReading:
 
 
 def test_only_shared_gpus_are_split(node: Node) -> None:
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0)), held(A, gpu(1), sole=True)])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0)), held(A, gpu(1), sole=True)])
     assert [node.shared.splits(gpu(n).uuid) for n in range(3)] == [True, False, False]
     assert node.shared.busy_shares(full((1, 0.5), on=gpu(1))) is None
-    assert node.shared.memory_parts(gpu(1), fast((1, 5))) == {}
+    assert node.shared.memory_by_device(gpu(1), fast((1, 5))) == {}
 
 
 def test_busy_time_and_memory_by_container(node: Node) -> None:
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.2), (2, 0.1), (3, 0.1))) == {A: 0.5, B: 0.25}
-    parts = node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6), (3, 7)))
+    parts = node.shared.memory_by_device(gpu(0), fast((1, 5), (2, 6), (3, 7)))
     assert parts == {gpu(0).uuid: {A: 5 * GIB, B: 6 * GIB}}
 
 
 def test_memory_of_shared_slices(node: Node) -> None:
     first, second = MIG_GPU.leading_slices
-    node.shared.hold([held(A, MIG_GPU), held(B, MIG_GPU)])
-    parts = node.shared.memory_parts(MIG_GPU, fast((1, 5), instance=first.gpu_instance))
+    node.shared.set_allocations([held(A, MIG_GPU), held(B, MIG_GPU)])
+    parts = node.shared.memory_by_device(MIG_GPU, fast((1, 5), instance=first.gpu_instance))
     assert parts == {first.uuid: {A: 5 * GIB, B: 0}}
-    parts = node.shared.memory_parts(MIG_GPU, fast((2, 5), instance=second.gpu_instance))
+    parts = node.shared.memory_by_device(MIG_GPU, fast((2, 5), instance=second.gpu_instance))
     assert parts == {second.uuid: {A: 0, B: 5 * GIB}}
 
 
 def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -> None:
     del node.pods[PodName("ml", "b")]
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.3), (2, 0.1))) == pytest.approx({A: 0.75})
-    assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
+    assert node.shared.memory_by_device(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
 
 
 def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node) -> None:
@@ -116,9 +116,9 @@ def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node
     side = ContainerRecord("side", "c" * 64)
     node.pods[PodName("ml", "a")] = replace(pod("a"), containers=(*pod("a").containers, side))
     node.owners.known[1] = CgroupRef("uid-a", "d" * 64)
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.9), (2, 0.1))) == {B: 0.1}
-    assert node.shared.memory_parts(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {B: 6 * GIB}}
+    assert node.shared.memory_by_device(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {B: 6 * GIB}}
     assert node.shared.busy_shares(full((2, 0.1))) == {A: 0.0, B: 1.0}
     # A process of the run before may still be listed.
     node.owners.known[3] = CgroupRef("uid-a", "a" * 64)
@@ -142,7 +142,7 @@ def test_a_process_of_others_may_be_a_holders_if_nobody_knows_its_pod(
         pod("c"), containers=(*pod("c").containers, ContainerRecord("side", "e" * 64))
     )
     node.owners.known[3] = ref
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     shares = node.shared.busy_shares(full((2, 0.5), (3, 0.5)))
     assert shares == {A: 0.0, B: 0.5} if A in told else shares == {B: 0.5}
 
@@ -151,17 +151,17 @@ def test_a_process_of_others_may_be_a_holders_if_nobody_knows_its_pod(
 def test_nothing_is_split_when_owners_can_t_be_told(node: Node, trouble: str) -> None:
     node.shared = SharedGpus(None) if trouble == "no source" else node.shared
     node.owners.host = trouble != "pids of our own"
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(full((1, 0.5))) is None
-    assert node.shared.memory_parts(gpu(0), fast((1, 5))) == {}
+    assert node.shared.memory_by_device(gpu(0), fast((1, 5))) == {}
 
 
 def test_nothing_is_split_when_the_driver_does_not_tell(node: Node) -> None:
-    node.shared.hold([held(A, gpu(0)), held(B, gpu(0))])
+    node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(FullReading(gpu(0))) is None
-    assert node.shared.memory_parts(gpu(0), FastReading(memory=MEMORY)) == {}
+    assert node.shared.memory_by_device(gpu(0), FastReading(memory=MEMORY)) == {}
     unknown = Process(3, ProcessType.COMPUTE)
-    assert node.shared.memory_parts(gpu(0), FastReading(MEMORY, processes=(unknown,))) == {}
+    assert node.shared.memory_by_device(gpu(0), FastReading(MEMORY, processes=(unknown,))) == {}
 
 
 def test_health_is_that_of_the_hosts_processes(node: Node) -> None:

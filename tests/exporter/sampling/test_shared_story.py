@@ -10,7 +10,7 @@ from exporter.gpus import GpuError
 from exporter.model.claims import Container
 from exporter.model.snapshot import SourceHealth
 from exporter.sampling.ledger import Ledger
-from exporter.sampling.shared import SharedGpus, Told
+from exporter.sampling.shared import Attribution, SharedGpus
 from exporter.sampling.tracker import GpuTracker
 from tests.doubles.simulation import World
 
@@ -26,9 +26,11 @@ class Story:
         self.busy: dict[str, float] = defaultdict(float)
         self.joules: dict[str, float] = defaultdict(float)
 
-    def tell(self, pids: Iterable[int], holders: Collection[Container]) -> Told:
+    def attribute(self, pids: Iterable[int], holders: Collection[Container]) -> Attribution:
         states = [s for s in self.world.backend.containers() if s.container in holders]
-        return Told({pid: state.container for state in states for pid in state.pids}, holders)
+        return Attribution(
+            {pid: state.container for state in states for pid in state.pids}, holders
+        )
 
     def health(self) -> SourceHealth:
         return SourceHealth("processes", up=True)
@@ -43,7 +45,7 @@ class Story:
         gpus = [tracker.gpu for tracker in self.trackers]
         allocations = resolve(self.world.backend.claims(), gpus).allocations
         self.ledger.hold(allocations, now)
-        self.shared.hold(allocations)
+        self.shared.set_allocations(allocations)
 
     def _read(self, number: int, now: float) -> None:
         reader, tracker = self.world.readers[number], self.trackers[number]
@@ -58,7 +60,7 @@ class Story:
             self.busy[step.device_uuid] += step.busy.seconds
         for each in drawn:
             self.joules[each.device_uuid] += each.joules
-        parts = self.shared.memory_parts(tracker.gpu, tracker.last_fast)
+        parts = self.shared.memory_by_device(tracker.gpu, tracker.last_fast)
         for device, memory in tracker.memory_by_device():
             self.ledger.memory(device, memory, parts.get(device))
 
