@@ -5,6 +5,7 @@ import logging
 from exporter.app.patience import within
 from exporter.config import Config
 from exporter.config.sources import ConfigError
+from exporter.document import DocumentError
 from exporter.gpus import Backend, GpuError
 from exporter.model.readings import Reason
 
@@ -44,7 +45,6 @@ def _nvml() -> Backend:
 
 def _simulated(config: Config) -> Backend:
     from exporter.gpus.simulated.backend import SimulatedBackend  # noqa: PLC0415
-    from exporter.gpus.simulated.document import ScenarioError  # noqa: PLC0415
 
     try:
         return SimulatedBackend(
@@ -53,5 +53,5 @@ def _simulated(config: Config) -> Backend:
             seed=config.seed,
             speed=config.speed,
         )
-    except ScenarioError as error:
+    except DocumentError as error:
         raise ConfigError(f"scenario: {error}") from error

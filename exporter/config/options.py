@@ -13,8 +13,8 @@ from exporter.config.values import (
     LabelKeys,
     ListenAddress,
     Patterns,
-    duration_text,
 )
+from exporter.document import format_duration
 
 ENVIRONMENT_PREFIX: Final = "GPU_EXPORTER_"
 
@@ -75,7 +75,7 @@ class Option:
     def text(self, value: Any) -> str:
         """Write a value of this option as one would in a flag."""
         if isinstance(self.kind, Duration):
-            return duration_text(value)
+            return format_duration(value)
         if self.multiple:
             return ",".join(value)
         return "" if value is None else str(value)

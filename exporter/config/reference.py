@@ -18,9 +18,13 @@ gives a value wins:
 3. the file that `--config` or `GPU_EXPORTER_CONFIG` names,
 4. the default.
 
-An empty environment variable and an empty key in the file count as not given. Durations are written
-`500ms`, `5s`, `1m30s`, `1h`, `1d`, or as bare seconds. The file's values mean what they would mean
-in a flag: `kubelet: on` needs no quotes.
+An empty environment variable and an empty key in the file count as not given. The file's values
+mean what they would mean in a flag: `kubelet: on` needs no quotes.
+
+Durations are written as in Prometheus: whole numbers with the units `y`, `w`, `d`, `h`, `m`, `s`
+and `ms`, each at most once and the largest first, such as `500ms`, `5s` or `1h30m`. A number
+without a unit is seconds, and may have up to three decimals. Scenarios, the settings of the rules
+and the chart's values take the same durations.
 
 All commands take all options, before or after the command.
 

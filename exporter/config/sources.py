@@ -9,10 +9,10 @@ so the file's scalars are taken as written: ``on`` is no boolean, and ``010`` is
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -25,10 +25,8 @@ from exporter.config.options import (
     Config,
     Option,
 )
+from exporter.document import DocumentError, FileError, Value, did_you_mean, parse, read_file
 from exporter.model.labels import label_name
-
-if TYPE_CHECKING:
-    import yaml
 
 _PLACES: Final = "exporter.config.places"
 """Key in a click context's ``meta``: where the file gives each option, by name."""
@@ -78,7 +76,7 @@ def explain(error: click.ClickException) -> str:
         case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as param):
             message = f"{_place(context, param.name)}: {error.message}"
         case click.NoSuchOption():
-            message = f"{error.option_name}: no such option{_did_you_mean(error.possibilities)}"
+            message = f"{error.option_name}: no such option{_instead(error.possibilities)}"
         case click.BadOptionUsage():
             message = error.message.removeprefix(f"Option {error.option_name!r} ")
             message = f"{error.option_name}: {message}"
@@ -124,64 +122,39 @@ def _use_file(context: click.Context, _param: click.Parameter, path: Path | None
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the text of each option that a file gives, and its place, by the option's name."""
-    # Most nodes are configured by flags and environment: they need no YAML parser in memory.
-    import yaml  # noqa: PLC0415
-
     try:
-        root = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {str(path)!r}: {error.strerror}") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError(f"{path}{line}: not YAML: {problem}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+        content = read_file(path)
+    except FileError as error:
+        raise click.BadParameter(f"cannot read {str(path)!r}: {error}") from error
+    try:
+        return _values(parse(str(path), content))
+    except DocumentError as error:
+        raise ConfigError(str(error)) from error
 
-    if root is None or _is_empty(root):
-        return {}, {}
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}:{_line(root)}: not a mapping of options to values")
-    keys = {option.key: option for option in OPTIONS.values() if option.in_file}
+
+def _values(root: Value) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    for key, node in root.value:
-        place = f"{path}:{_line(key)}: {key.value}"
-        option = keys.get(key.value) if isinstance(key, yaml.ScalarNode) else None
-        if option is None:
-            raise ConfigError(f"{place}: no such option{_near(str(key.value), keys)}")
-        if option.name in places:
-            first = places[option.name].split(": ", maxsplit=1)[0]
-            raise ConfigError(f"{place}: given twice, first at {first}")
-        places[option.name] = place
-        texts = [part.value for part in _scalars(node, option, place)]
+    if root.is_nothing:
+        return values, places
+    entry = root.entry()
+    for option in OPTIONS.values():
+        if not option.in_file:
+            continue
+        texts = entry.get(option.key, _texts if option.multiple else _text, [])
         if texts:
             values[option.name] = texts if option.multiple else texts[0]
+            places[option.name] = f"{entry.at(option.key).place}: {option.key}"
+    entry.finish("option")
     return values, places
 
 
-def _scalars(node: "yaml.Node", option: Option, place: str) -> list["yaml.ScalarNode"]:
-    """Take a key's value apart; an empty one has no parts."""
-    import yaml  # noqa: PLC0415
-
-    if isinstance(node, yaml.ScalarNode):
-        return [] if _is_empty(node) else [node]
-    if not option.multiple:
-        raise ConfigError(f"{place}: takes one value")
-    if not isinstance(node, yaml.SequenceNode) or not all(
-        isinstance(part, yaml.ScalarNode) for part in node.value
-    ):
-        raise ConfigError(f"{place}: takes a value or a list of values")
-    return list(node.value)
+def _text(value: Value) -> list[str]:
+    return [] if value.is_nothing else [value.scalar()]
 
 
-def _is_empty(node: "yaml.Node") -> bool:
-    return node.value == "" or str(node.tag) == "tag:yaml.org,2002:null"
-
-
-def _line(node: "yaml.Node") -> int:
-    return int(node.start_mark.line) + 1
+def _texts(value: Value) -> list[str]:
+    return [text for item in value.item_or_items() for text in _text(item)]
 
 
 def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
@@ -192,7 +165,7 @@ def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
             and name not in known
             and not _SERVICE_LINK.fullmatch(name)
         ):
-            raise ConfigError(f"{name}: no such option{_near(name, known)}")
+            raise ConfigError(f"{name}: no such option{did_you_mean(name, sorted(known))}")
 
 
 def _check_order(context: click.Context, config: Config, shorter: str, longer: str) -> None:
@@ -243,13 +216,5 @@ def _place(context: click.Context, name: str | None) -> str:
             return option.flag
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    # Only a misspelt name needs it.
-    from difflib import get_close_matches  # noqa: PLC0415
-
-    return _did_you_mean(get_close_matches(name, known, n=1))
-
-
-def _did_you_mean(names: Iterable[str] | None) -> str:
-    name = next(iter(names or ()), None)
-    return f"; did you mean {name}?" if name else ""
+def _instead(names: Sequence[str] | None) -> str:
+    return f"; did you mean {names[0]}?" if names else ""

@@ -7,32 +7,20 @@ text that gives it.
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Any
 
 import click
 
-_SECONDS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_PART = re.compile(rf"({_NUMBER})(ms|[smhd])")
-_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|[smhd]))+|{_NUMBER}")
+from exporter.document import DurationError, format_duration, parse_duration
+
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?")
 _LABEL_KEY = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PATTERN = re.compile(r"[A-Za-z0-9._/*?!\[\]-]+")
 
 
-def duration_text(seconds: float) -> str:
-    """Write a duration in the largest unit that divides it: ``5s``, ``500ms``, ``1h``."""
-    milliseconds = round(seconds * 1000)
-    for unit in ("h", "m", "s"):
-        size = round(_SECONDS[unit] * 1000)
-        if milliseconds and milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms" if milliseconds else "0s"
-
-
 class Duration(click.ParamType[float]):
-    """Seconds, to the millisecond, from ``500ms``, ``5s``, ``1m30s``, ``1h`` or bare ``5``."""
+    """Seconds within bounds, from a text in the grammar of :mod:`exporter.document.durations`."""
 
     name = "duration"
 
@@ -43,15 +31,14 @@ class Duration(click.ParamType[float]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        text = str(value)
-        if not _DURATION.fullmatch(text):
-            self.fail(f"{text!r} is not a duration (such as 5s)", param, ctx)
-        parts = _PART.findall(text) or [(text, "s")]
-        seconds = round(sum(float(number) * _SECONDS[unit] for number, unit in parts), 3)
+        try:
+            seconds = parse_duration(str(value))
+        except DurationError as error:
+            self.fail(str(error), param, ctx)
         if seconds < self.minimum:
-            self.fail(f"{text!r} is shorter than {duration_text(self.minimum)}", param, ctx)
+            self.fail(f"{value!r} is shorter than {format_duration(self.minimum)}", param, ctx)
         if seconds > self.maximum:
-            self.fail(f"{text!r} is longer than {duration_text(self.maximum)}", param, ctx)
+            self.fail(f"{value!r} is longer than {format_duration(self.maximum)}", param, ctx)
         return seconds
 
 

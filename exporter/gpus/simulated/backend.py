@@ -24,7 +24,7 @@ class SimulatedBackend:
     ``profile`` is one of PROFILES, ``scenario`` a name of those packaged or a file. The scenario's
     clock runs ``speed`` times as fast as ``clock`` (monotonic, seconds); physics does not, so that
     rates stay true. ``wall`` gives Unix seconds, for the times of XIDs. The same seed gives the
-    same node. Raises :class:`ScenarioError` when the scenario can't be used.
+    same node. Raises :class:`DocumentError` when the scenario can't be used.
     """
 
     name = "simulated"

@@ -47,7 +47,7 @@ class Happening:
 class Node:
     """A node of ``profile`` on which ``scenario`` plays.
 
-    Raises :class:`ScenarioError` when the scenario does not fit the node.
+    Raises :class:`DocumentError` when the scenario does not fit the node.
     """
 
     def __init__(self, profile: Profile, scenario: Scenario, seed: int) -> None:

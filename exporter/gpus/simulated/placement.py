@@ -74,7 +74,7 @@ class Placement:
 
 
 def place(profile: Profile, scenario: Scenario, seed: int) -> Placement:
-    """Raise :class:`ScenarioError` at the first entry that has no place."""
+    """Raise :class:`DocumentError` at the first entry that has no place."""
     setups = _by_gpu(scenario.setups)
     eras = tuple(
         tuple(_eras(profile, index, setups.get(index), scenario, seed))

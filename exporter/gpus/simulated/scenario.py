@@ -1,7 +1,8 @@
 """Scenario files: what happens on the simulated node, and when.
 
-A scenario is YAML. Times are seconds or ``90s``, ``5m``, ``1h30m`` on the scenario's own clock,
-which starts at 0 with the program and runs ``speed`` times as fast as real time::
+A scenario is YAML. Times are durations, such as ``90s``, ``1h30m`` or bare seconds, on the
+scenario's own clock, which starts at 0 with the program and runs ``speed`` times as fast as real
+time::
 
     description: What it shows.
     repeat: 10m                # start over after this time; without it, the end state stays
@@ -50,7 +51,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from exporter.gpus.simulated.document import Entry, ScenarioError, Value, parse
+from exporter.document import (
+    DocumentError,
+    Entry,
+    FileError,
+    Value,
+    format_duration,
+    parse,
+    read_file,
+)
 from exporter.gpus.simulated.profiles import PROFILES, Profile
 from exporter.gpus.simulated.workloads import DEFAULTS, Workload, WorkloadKind
 from exporter.model.claims import Container, Sharing
@@ -153,23 +162,24 @@ def scenario_names() -> tuple[str, ...]:
 def load_scenario(source: str | Path, profile: Profile) -> Scenario:
     """Read a scenario by its name, or from a file, for a node of ``profile``.
 
-    Raises :class:`ScenarioError` with one line that says where and what, when it can't be read or
-    means nothing.
+    Raises :class:`DocumentError` with one line that says where and what, when the scenario can't be
+    read or can't be played.
     """
     if isinstance(source, str) and source in scenario_names():
         path = f"{source}.yaml"
-        text = _packaged().joinpath(path).read_text("utf-8")
+        content = _packaged().joinpath(path).read_bytes()
     else:
         path = str(source)
         try:
-            text = Path(source).read_text("utf-8")
-        except OSError as error:
+            content = read_file(Path(source))
+        except FileError as error:
             names = ", ".join(scenario_names())
-            message = f"{path}: {error.strerror}; scenarios by name are {names}"
-            raise ScenarioError(message) from None
-        except UnicodeDecodeError:
-            raise ScenarioError(f"{path}: not UTF-8 text") from None
-    return _Reader(profile).scenario(parse(path, text))
+            message = f"{path}: {error}; scenarios by name are {names}"
+            raise DocumentError(message) from error
+    root = parse(path, content)
+    if root.is_nothing:
+        raise root.error("the file is empty")
+    return _Reader(profile).scenario(root.entry())
 
 
 def _packaged() -> Traversable:
@@ -297,7 +307,9 @@ class _Reader:
         if end <= start:
             raise entry.error("ends before it starts")
         if self._repeat < FOREVER and (end > self._repeat or start >= self._repeat):
-            raise entry.error(f"goes on after the scenario repeats, at {self._repeat:g}s")
+            raise entry.error(
+                f"goes on after the scenario repeats, at {format_duration(self._repeat)}"
+            )
 
 
 def _workload(value: Value) -> Workload:

@@ -8,12 +8,10 @@ from typing import Any, get_args
 
 import click
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from exporter.config import Address, Config, reference, sources
 from exporter.config.options import OPTIONS, ProfileName
-from exporter.config.values import Duration, ListenAddress, Patterns, duration_text
+from exporter.config.values import ListenAddress, Patterns
 from exporter.gpus.simulated.profiles import PROFILES
 
 ROOT = Path(__file__).parents[3]
@@ -167,6 +165,7 @@ BAD_VALUES = {
     "slow-interval": ("2h", "'2h' is longer than 1h"),
     "kubelet-interval": ("1m", "'1m' is longer than 30s"),
     "peak-window": ("-5s", "'-5s' is not a duration (such as 5s)"),
+    "claims-grace": ("1.5m", "'1.5m' is not a duration (write 90s)"),
     "listen": (
         "9400",
         "'9400' is not an address (such as :9400, 127.0.0.1:9400 or [::1]:9400)",
@@ -198,15 +197,15 @@ def test_a_bad_value_is_blamed_on_its_source(key: str, monkeypatch: pytest.Monke
         ("zzz: 1", "config.yaml:1: zzz: no such option"),
         ("config: other.yaml", "config.yaml:1: config: no such option"),
         ("seed: 1\n\nseed: 2", "config.yaml:3: seed: given twice, first at config.yaml:1"),
-        ("node: [a, b]", "config.yaml:1: node: takes one value"),
-        ("node:\n  a: b", "config.yaml:1: node: takes one value"),
-        ("resources: {a: b}", "config.yaml:1: resources: takes a value or a list of values"),
-        ("resources: [[a]]", "config.yaml:1: resources: takes a value or a list of values"),
-        ("- node", "config.yaml:1: not a mapping of options to values"),
-        ("node", "config.yaml:1: not a mapping of options to values"),
+        ("node: [a, b]", "config.yaml:1: node: expected one value, got a list"),
+        ("node:\n  a: b", "config.yaml:2: node: expected one value, got a mapping"),
+        ("resources: {a: b}", "config.yaml:1: resources: expected one value, got a mapping"),
+        ("resources: [[a]]", "config.yaml:1: resources: expected one value, got a list"),
+        ("- node", "config.yaml:1: expected a mapping of keys to values, got a list"),
+        ("node", "config.yaml:1: expected a mapping of keys to values, got 'node'"),
         ("a: b: c", "config.yaml:1: not YAML: mapping values are not allowed here"),
         ("node: [a", "config.yaml:1: not YAML: while parsing a flow sequence, expected"),
-        ("a: 1\n---\nb: 2", "config.yaml:2: not YAML: expected a single document in the stream"),
+        ("a: 1\n---\nb: 2", "config.yaml:3: not YAML: expected a single document"),
     ],
 )
 def test_a_bad_file(text: str, message: str) -> None:
@@ -216,7 +215,7 @@ def test_a_bad_file(text: str, message: str) -> None:
 
 def test_a_file_that_is_no_text() -> None:
     Path("config.yaml").write_bytes(b"node: \xff\xff")
-    assert error_of("--config", "config.yaml").startswith("config.yaml: not YAML: ")
+    assert error_of("--config", "config.yaml") == "config.yaml:1: not UTF-8 text"
 
 
 def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,40 +289,7 @@ def convert(kind: click.ParamType[Any]) -> Callable[[str], Any]:
     return lambda text: kind.convert(text, None, None)
 
 
-duration = convert(Duration(0, 86400))
 address = convert(ListenAddress())
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("500ms", 0.5),
-        ("5s", 5),
-        ("1m", 60),
-        ("1h", 3600),
-        ("1d", 86400),
-        ("1m30s", 90),
-        ("1.5m", 90),
-        ("5", 5),
-        ("0.25", 0.25),
-        ("0", 0),
-    ],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "5 s", "5S", "1e3", "5s5", "nan", "inf", "+5s", "٣s"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="is not a duration"):
-        duration(text)
-
-
-@given(st.integers(min_value=0, max_value=86_400_000))
-def test_a_duration_s_text_gives_the_duration(milliseconds: int) -> None:
-    seconds = milliseconds / 1000
-    assert duration(duration_text(seconds)) == seconds
-    assert re.fullmatch(r"\d+(ms|s|m|h)", duration_text(seconds))
 
 
 @pytest.mark.parametrize(
