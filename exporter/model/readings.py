@@ -20,6 +20,8 @@ class Reason(StrEnum):
     DRIVER_NOT_LOADED = "driver_not_loaded"
     LIBRARY_NOT_FOUND = "library_not_found"
     LIBRARY_MISMATCH = "library_mismatch"
+    IMPLAUSIBLE = "implausible"
+    """The driver answered with what no hardware can have."""
     UNKNOWN = "unknown"
 
     @property
@@ -135,6 +137,11 @@ class ProcessUtilization:
     sm_ratio: float
 
 
+UTILIZATION_SOURCES = ("samples", "rates", "gpm")
+"""Where utilization comes from: the driver's sample buffer, its latest rate, or the performance
+monitor's graphics activity. The first that answers is used."""
+
+
 @dataclass(frozen=True, slots=True)
 class FullReading:
     """What changes within seconds. Also says what the GPU is now, for MIG layouts change."""
@@ -142,6 +149,8 @@ class FullReading:
     gpu: Gpu
     utilization: tuple[UtilizationSample, ...] | None = None
     """Samples since the last read, oldest first. May overlap earlier ones, may be empty."""
+    utilization_source: str | None = None
+    """Which of :data:`UTILIZATION_SOURCES` the samples come from; ``None``: there are none."""
     memory_busy_ratio: float | None = None
     engine_utilization_ratio: Mapping[str, float] = field(default_factory=dict)
     activity: Activity | None = None

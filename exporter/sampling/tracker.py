@@ -35,6 +35,7 @@ _WHOLE_GPU = (
     Reason.RESET_REQUIRED,
     Reason.TIMEOUT,
     Reason.NO_PERMISSION,
+    Reason.IMPLAUSIBLE,
     Reason.UNKNOWN,
 )
 

@@ -204,7 +204,8 @@ def record(
         readings = read_all(backend, pause)
         backend.close()
     finally:
-        pynvml.CDLL = load
+        pynvml.CDLL, pynvml.nvmlLib = load, None
+        pynvml._nvmlGetFunctionPointer_cache.clear()
     gpus = {r.gpu.model for r in readings if isinstance(r, FullReading)}
     about = {
         "driver": driver.version,
@@ -221,9 +222,10 @@ def replay(
     """Give a backend, not opened yet, whose library is the capture."""
     monkeypatch.setattr(pynvml, "CDLL", lambda name: Replay(capture.calls))
     monkeypatch.setattr(library, "dlclose", lambda handle: None)
+    monkeypatch.setattr(library, "file_on_disk", lambda handle: None)
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    return NvmlBackend(monotonic=monotonic)
+    return NvmlBackend(clock=monotonic, monotonic=monotonic)
 
 
 def main(arguments: list[str] | None = None) -> None:

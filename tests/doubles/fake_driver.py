@@ -44,21 +44,29 @@ class FakeDriver:
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Be the library that pynvml loads."""
 
-        def load(name: str) -> _Loaded:
+        def load(name: str) -> Loaded:
             assert name == "libnvidia-ml.so.1"
             if not self.installed:
                 raise OSError(f"{name}: cannot open shared object file")
             self.loads += 1
-            return _Loaded(self)
+            return Loaded(self)
+
+        unload_older: Callable[[int], None] = vars(library)["dlclose"]
 
         def unload(handle: int) -> None:
-            assert handle == id(self)
-            self.unloads += 1
+            if handle == id(self):
+                self.unloads += 1
+            else:
+                unload_older(handle)
 
         monkeypatch.setattr(pynvml, "CDLL", load)
         monkeypatch.setattr(library, "dlclose", unload)
-        monkeypatch.setattr(pynvml, "nvmlLib", None)
-        monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+        monkeypatch.setattr(
+            library, "file_on_disk", lambda handle: (0, id(self)) if self.installed else None
+        )
+        if not isinstance(pynvml.nvmlLib, Loaded):  # else it is a driver upgraded under a session
+            monkeypatch.setattr(pynvml, "nvmlLib", None)
+            monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
         monkeypatch.setattr(pynvml, "_nvmlLib_refcount", 0)
 
     def call(self, name: str, arguments: tuple[Any, ...]) -> int | bytes:
@@ -149,7 +157,7 @@ class FakeDriver:
         raise Refused(pynvml.NVML_ERROR_NOT_FOUND)
 
 
-class _Loaded:
+class Loaded:
     """The loaded library, as ctypes.CDLL would be."""
 
     def __init__(self, nvml: FakeDriver) -> None:

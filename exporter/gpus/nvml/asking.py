@@ -1,13 +1,23 @@
 """Asking NVML for one field at a time, so that a field that fails takes no other with it."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 import pynvml
 
-from exporter.gpus.nvml.library import WHOLE_GPU, gpu_error, reason_of
+from exporter.gpus.nvml.library import (
+    WHOLE_GPU,
+    CallError,
+    attempt,
+    driver_answers,
+    gpu_error,
+    nvml,
+)
 from exporter.model.readings import FieldFailure, Reason
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -28,6 +38,9 @@ ASK_AGAIN_SECONDS = 600.0
 """How long "not supported" is believed. Drivers also say it of what is not ready, or of a link that
 is down."""
 
+LOG_SECONDS = 60.0
+"""How often the same kind of answer that nobody can make sense of is logged of one GPU."""
+
 Call = Callable[[], T]
 
 
@@ -37,7 +50,7 @@ def number(value_type: int, value: pynvml.c_nvmlValue_t) -> float:
     Raises NVML's unknown error for a type that is younger than we are.
     """
     if value_type not in _MEMBERS:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+        raise CallError(pynvml.NVML_ERROR_UNKNOWN)
     return getattr(value, _MEMBERS[value_type])  # type: ignore[no-any-return]
 
 
@@ -52,8 +65,12 @@ class Asker:
     ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], gpu: str = "") -> None:
         self._clock = clock
+        self._gpu = gpu
+        """For people who read the log."""
+        self._logged: dict[str, float] = {}
+        """When each kind of exception was logged last."""
         self._unsupported: set[tuple[str, object]] = set()
         self._answered: set[tuple[str, object]] = set()
         self._failures: dict[FieldFailure, None] = {}
@@ -79,15 +96,19 @@ class Asker:
         return (field, detail) not in self._unsupported
 
     def ask(self, field: str, call: Call[T], detail: object = None) -> T | None:
-        """Call, unless it is known to be unsupported. ``None`` when there is no answer."""
+        """Call, unless it is known to be unsupported. ``None`` when there is no answer.
+
+        A call that itself returns ``None`` has answered nothing, without having failed.
+        """
         if not self.supported(field, detail):
             return None
         try:
-            answer = call()
-        except pynvml.NVMLError as error:
-            self.refused(field, error.value, detail)
+            answer = attempt(call)
+        except CallError as error:
+            self.refused(field, error, detail)
             return None
-        self._answered.add((field, detail))
+        if answer is not None:
+            self._answered.add((field, detail))
         return answer
 
     def ask_first(self, field: str, calls: Sequence[Call[T]], detail: object = None) -> T | None:
@@ -116,28 +137,33 @@ class Asker:
         if not asked:
             return {}
         try:
-            values = pynvml.nvmlDeviceGetFieldValues(handle, [entry[2:] for entry in asked])
-        except pynvml.NVMLError as error:
+            values = nvml.nvmlDeviceGetFieldValues(handle, [entry[2:] for entry in asked])
+        except CallError as error:
             for field, detail, *_ in asked:
-                self.refused(field, error.value, detail)
+                self.refused(field, error, detail)
             return {}
         answers = {}
         for (field, detail, *_), value in zip(asked, values, strict=True):
             if value.nvmlReturn == pynvml.NVML_ERROR_INVALID_ARGUMENT:
-                self.refused(field, pynvml.NVML_ERROR_NOT_SUPPORTED, detail)
+                self.refused(field, CallError(pynvml.NVML_ERROR_NOT_SUPPORTED), detail)
             elif value.nvmlReturn != pynvml.NVML_SUCCESS:
-                self.refused(field, value.nvmlReturn, detail)
+                self.refused(field, CallError(value.nvmlReturn), detail)
             else:
                 read = self.ask(field, partial(number, value.valueType, value.value), detail)
                 if read is not None:
                     answers[field, detail] = read
         return answers
 
-    def refused(self, field: str, code: int, detail: object = None) -> None:
-        """Note NVML's ``code`` for a field. Raises :class:`GpuError` if the GPU itself is meant."""
-        reason = reason_of(code)
-        if reason in WHOLE_GPU:
-            raise gpu_error(field, pynvml.NVMLError(code))
+    def refused(self, field: str, error: CallError, detail: object = None) -> None:
+        """Note an error for a field. Raises :class:`GpuError` if the GPU or the driver is gone.
+
+        That the driver is gone is believed only of the driver itself.
+        """
+        reason = error.reason
+        if error.cause is not None:
+            self._log(field, error)
+        if reason in WHOLE_GPU and not (reason.ends_session and driver_answers()):
+            raise gpu_error(field, error)
         if reason is Reason.NOT_SUPPORTED and (field, detail) not in self._answered:
             self._unsupported.add((field, detail))
         else:
@@ -145,3 +171,14 @@ class Asker:
 
     def failed(self, field: str, reason: Reason) -> None:
         self._failures[FieldFailure(field, reason)] = None
+
+    def _log(self, field: str, error: CallError) -> None:
+        kind, now = type(error.cause).__name__, self._clock()
+        if now - self._logged.get(kind, float("-inf")) >= LOG_SECONDS:
+            self._logged[kind] = now
+            log.error(
+                "%s: the driver's answer makes no sense: %s",
+                field,
+                error,
+                extra={"uuid": self._gpu},
+            )

@@ -1,20 +1,22 @@
 """The backend: a session with the driver, and the readers that live in it."""
 
+import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 
-import pynvml
-
 from exporter.gpus import GpuError, Reader
-from exporter.gpus.nvml import library
+from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.bounds import counted
 from exporter.gpus.nvml.events import Events
+from exporter.gpus.nvml.gate import Gate, Trails
 from exporter.gpus.nvml.identity import look_up
-from exporter.gpus.nvml.library import gpu_error
+from exporter.gpus.nvml.library import CallError, Library, driver_error, nvml
 from exporter.gpus.nvml.nameless import NamelessGpu
 from exporter.gpus.nvml.reader import NvmlReader
 from exporter.gpus.nvml.turnstile import Turnstile
 from exporter.model.devices import Driver
-from exporter.model.readings import Event
+from exporter.model.readings import Event, Reason
 
 _NEW_GPU_SECONDS = 0.1
 """How long to wait for events while a GPU has not been read yet, so that it is heard soon."""
@@ -36,7 +38,11 @@ class NvmlBackend:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
+        self._wall = clock
         self._monotonic = monotonic
+        self._library = Library()
+        self._trails: defaultdict[str, Trails] = defaultdict(dict)
+        """Of the counters of each GPU, by its UUID."""
         self._events = Events(clock, sleep)
         self._turnstile = Turnstile()
         self._known: dict[str, NvmlReader] = {}
@@ -47,17 +53,21 @@ class NvmlBackend:
     def open(self) -> Driver:
         """Load NVML and connect to the driver. Raises :class:`GpuError`; may be tried again."""
         self.close()
-        library.load()
+        self._library.load()
         self._is_open = True
         try:
-            return Driver(
-                vendor="nvidia",
-                version=pynvml.nvmlSystemGetDriverVersion(),
-                cuda_version=_cuda_version(),
-            )
-        except pynvml.NVMLError as error:
+            version = nvml.nvmlSystemGetDriverVersion()
+        except CallError as error:
             self.close()
-            raise gpu_error("driver version", error) from error
+            raise driver_error("driver version", error) from error
+        gate = Gate(Asker(self._monotonic), self._monotonic, {})
+        driver = gate.piece(
+            "driver", Driver, vendor="nvidia", version=version, cuda_version=_cuda_version()
+        )
+        if driver is None:
+            self.close()
+            raise GpuError(Reason.IMPLAUSIBLE, f"no driver has the version {version!r}")
+        return driver
 
     def readers(self) -> Sequence[Reader]:
         """List the GPUs that are there now, by index. A GPU that was known keeps its reader.
@@ -65,9 +75,9 @@ class NvmlBackend:
         Raises :class:`GpuError` when the driver is gone, or can't count them.
         """
         try:
-            count = pynvml.nvmlDeviceGetCount()
-        except pynvml.NVMLError as error:
-            raise gpu_error("nvmlDeviceGetCount", error) from error
+            count = counted("number of GPUs", nvml.nvmlDeviceGetCount())
+        except CallError as error:
+            raise driver_error("nvmlDeviceGetCount", error) from error
         found = [self._reader(index) for index in range(count)]
         named = {reader.gpu.uuid for reader in found if reader}
         readers = [reader or self._nameless(index, named) for index, reader in enumerate(found)]
@@ -91,7 +101,7 @@ class NvmlBackend:
             reader.close()
         self._known = {}
         self._events.close()
-        library.unload()
+        self._library.shut_down()
 
     def _reader(self, index: int) -> NvmlReader | None:
         try:
@@ -102,7 +112,15 @@ class NvmlBackend:
             return None
         if uuid not in self._known:
             # A new mapping, for events are waited for on a thread of their own.
-            reader = NvmlReader(handle, uuid, index, self._monotonic, self._turnstile)
+            reader = NvmlReader(
+                handle,
+                uuid,
+                index,
+                clock=self._monotonic,
+                wall=self._wall,
+                trails=self._trails[uuid],
+                turnstile=self._turnstile,
+            )
             self._known = {**self._known, uuid: reader}
         return self._known[uuid]
 
@@ -114,15 +132,12 @@ class NvmlBackend:
         return NamelessGpu(last, index)
 
 
-def _cuda_version() -> str | None:
+def _cuda_version() -> int | None:
     for function in (
-        pynvml.nvmlSystemGetCudaDriverVersion_v2,
-        pynvml.nvmlSystemGetCudaDriverVersion,
+        nvml.nvmlSystemGetCudaDriverVersion_v2,
+        nvml.nvmlSystemGetCudaDriverVersion,
     ):
-        try:
-            version = function()
-        except pynvml.NVMLError:
-            # A fact for people: a driver that does not tell it works as well.
-            continue
-        return f"{version // 1000}.{version % 1000 // 10}"
+        # A fact for people: a driver that does not report it works as well.
+        with contextlib.suppress(CallError):
+            return int(function())
     return None

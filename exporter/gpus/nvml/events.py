@@ -9,7 +9,7 @@ from typing import Any
 import pynvml
 
 from exporter.gpus.nvml.identity import Handle
-from exporter.gpus.nvml.library import gpu_error, reason_of
+from exporter.gpus.nvml.library import CallError, gpu_error, nvml
 from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
 
@@ -61,13 +61,13 @@ class Events:
         timeout = round(timeout_seconds * 1000)
         try:
             for _ in range(_AT_MOST):
-                events += self._translate(pynvml.nvmlEventSetWait_v2(self._set, timeout))
+                events += self._translate(nvml.nvmlEventSetWait_v2(self._set, timeout))
                 timeout = 0
-        except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_TIMEOUT:
+        except CallError as error:
+            if error.code == pynvml.NVML_ERROR_TIMEOUT:
                 return tuple(events)
             self.close()
-            if reason_of(error.value) not in {Reason.GPU_LOST, Reason.RESET_REQUIRED}:
+            if error.reason not in {Reason.GPU_LOST, Reason.RESET_REQUIRED}:
                 raise gpu_error("events", error) from error
             # One GPU's trouble, which its reader tells. The set would say nothing more about the
             # others: the next wait makes one of those that are left.
@@ -78,8 +78,8 @@ class Events:
         """Let go of the set. Never raises."""
         if self._set is not None:
             # It fails when the library is gone, and the set with it.
-            with contextlib.suppress(pynvml.NVMLError):
-                pynvml.nvmlEventSetFree(self._set)
+            with contextlib.suppress(CallError):
+                nvml.nvmlEventSetFree(self._set)
         self._set = None
         self._asked.clear()
         self._uuids.clear()
@@ -90,13 +90,13 @@ class Events:
                 continue
             try:
                 if self._set is None:
-                    self._set = pynvml.nvmlEventSetCreate()
-                supported = pynvml.nvmlDeviceGetSupportedEventTypes(source.handle)
+                    self._set = nvml.nvmlEventSetCreate()
+                supported = nvml.nvmlDeviceGetSupportedEventTypes(source.handle)
                 if wanted := supported & (XID | CHANGES):
-                    pynvml.nvmlDeviceRegisterEvents(source.handle, wanted, self._set)
+                    nvml.nvmlDeviceRegisterEvents(source.handle, wanted, self._set)
                     self._uuids[_address(source.handle)] = source.uuid
-            except pynvml.NVMLError as error:
-                reason = reason_of(error.value)
+            except CallError as error:
+                reason = error.reason
                 if reason.ends_session:
                     self.close()
                     raise gpu_error("events", error) from error

@@ -5,7 +5,6 @@ long. So each GPU, and each GPU instance under MIG, keeps the last one.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,10 @@ from typing import Any
 
 import pynvml
 
-from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.bounds import flag
+from exporter.gpus.nvml.gate import Gate
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.library import CallError, nvml
 from exporter.gpus.nvml.turnstile import Turnstile
 from exporter.model.readings import Activity
 
@@ -61,8 +62,9 @@ class Gpm:
     All GPUs share ``turnstile``: NVML computes metrics for one thread at a time.
     """
 
-    def __init__(self, asker: Asker, clock: Callable[[], float], turnstile: Turnstile) -> None:
-        self._asker = asker
+    def __init__(self, gate: Gate, clock: Callable[[], float], turnstile: Turnstile) -> None:
+        self._gate = gate
+        self._asker = gate.asker
         self._clock = clock
         self._turnstile = turnstile
         self._has_gpm: bool | None = None
@@ -72,7 +74,7 @@ class Gpm:
 
     def read_gpu(self, handle: Handle) -> Activity | None:
         """Means since the last read; ``None`` the first time. Raises :class:`GpuError`."""
-        take = partial(pynvml.nvmlGpmSampleGet, handle)
+        take = partial(nvml.nvmlGpmSampleGet, handle)
         return self._read("activity", handle, None, take, {**_RATIOS, **_RATES})
 
     def read_instances(self, handle: Handle, instances: Collection[int]) -> dict[int, Activity]:
@@ -82,7 +84,7 @@ class Gpm:
                 "instance_activity",
                 handle,
                 instance,
-                partial(pynvml.nvmlGpmMigSampleGet, handle, instance),
+                partial(nvml.nvmlGpmMigSampleGet, handle, instance),
                 _RATIOS,
             )
             for instance in instances
@@ -113,7 +115,7 @@ class Gpm:
         if kept.last is not None and now - kept.last_time < SHORTEST_SECONDS:
             return None
         if kept.spare is None:
-            kept.spare = self._asker.ask(field, pynvml.nvmlGpmSampleAlloc, "sample")
+            kept.spare = self._asker.ask(field, nvml.nvmlGpmSampleAlloc, "sample")
         if kept.spare is None:
             return None
         if self._asker.ask(field, partial(take, kept.spare), instance) is None:
@@ -126,10 +128,7 @@ class Gpm:
 
     def _supported(self, handle: Handle) -> bool:
         if self._has_gpm is None:
-            query = partial(pynvml.nvmlGpmQueryDeviceSupport, handle)
-            support = self._asker.ask("activity", query, "gpm")
-            if support is not None:
-                self._has_gpm = bool(support.isSupportedDevice)
+            self._has_gpm = self._asker.ask("activity", partial(_has_gpm, handle), "gpm")
         return bool(self._has_gpm)
 
     def _activity(
@@ -144,30 +143,35 @@ class Gpm:
         asked.sample1, asked.sample2, asked.numMetrics = before, after, len(metrics)
         for slot, metric in enumerate(metrics.values()):
             asked.metrics[slot].metricId = metric
-        compute = partial(self._turnstile, partial(pynvml.nvmlGpmMetricsGet, asked))
+        compute = partial(self._turnstile, partial(nvml.nvmlGpmMetricsGet, asked))
         if self._asker.ask(field, compute, "metrics") is None:
             return None
         values = {
             name: asked.metrics[slot].value
             for slot, name in enumerate(metrics)
             if asked.metrics[slot].nvmlReturn == pynvml.NVML_SUCCESS
-            and math.isfinite(asked.metrics[slot].value)
         }
-        ratios = {name: values[name] / 100 for name in _RATIOS if name in values}
-        moved = {name: values[name] * 2**20 * seconds for name in _RATES if name in values}
-        return Activity(
+        # What was moved, in MiB.
+        moved = {name: values[name] * seconds for name in _RATES if name in values}
+        return self._gate.piece(
+            field,
+            Activity,
             interval_seconds=seconds,
-            graphics_ratio=ratios.get("graphics"),
-            sm_ratio=ratios.get("sm"),
-            sm_occupancy_ratio=ratios.get("sm_occupancy"),
-            dram_ratio=ratios.get("dram"),
-            pipe_ratio={pipe: ratios[pipe] for pipe in _PIPES if pipe in ratios},
+            graphics_ratio=values.get("graphics"),
+            sm_ratio=values.get("sm"),
+            sm_occupancy_ratio=values.get("sm_occupancy"),
+            dram_ratio=values.get("dram"),
+            pipe_ratio={pipe: values.get(pipe) for pipe in _PIPES},
             pcie_receive_bytes=moved.get("pcie_receive"),
             pcie_transmit_bytes=moved.get("pcie_transmit"),
         )
 
 
+def _has_gpm(handle: Handle) -> bool:
+    return flag("GPM support", nvml.nvmlGpmQueryDeviceSupport(handle).isSupportedDevice)
+
+
 def _free(sample: Sample) -> None:
     # It fails when the library is gone, and the memory with it.
-    with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlGpmSampleFree(sample)
+    with contextlib.suppress(CallError):
+        nvml.nvmlGpmSampleFree(sample)

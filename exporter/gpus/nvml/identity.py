@@ -6,8 +6,11 @@ from typing import Any
 
 import pynvml
 
+from exporter.gpus import GpuError
 from exporter.gpus.nvml.asking import Asker
-from exporter.gpus.nvml.library import gpu_error, reason_of
+from exporter.gpus.nvml.bounds import Board, counted, flag
+from exporter.gpus.nvml.gate import Gate
+from exporter.gpus.nvml.library import CallError, gpu_error, nvml
 from exporter.model.devices import Gpu, Slice
 from exporter.model.readings import Reason
 
@@ -88,9 +91,9 @@ class Identity:
 def look_up(index: int) -> tuple[Handle, str]:
     """Return handle and UUID of the GPU at ``index``. Raises :class:`~exporter.gpus.GpuError`."""
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return handle, pynvml.nvmlDeviceGetUUID(handle)
-    except pynvml.NVMLError as error:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        return handle, nvml.nvmlDeviceGetUUID(handle)
+    except CallError as error:
         raise gpu_error(f"GPU {index}", error) from error
 
 
@@ -100,40 +103,49 @@ def read_layout(handle: Handle, asker: Asker) -> Layout | None:
     A MIG device that we may not read is left out, and counted. Raises
     :class:`~exporter.gpus.GpuError` when the GPU is gone.
     """
-    mode = asker.ask("gpu", partial(pynvml.nvmlDeviceGetMigMode, handle), "mig_mode")
-    if mode is None:
+    enabled = asker.ask("gpu", partial(_is_divided, handle), "mig_mode")
+    if enabled is None:
         return None if asker.supported("gpu", "mig_mode") else Layout()
-    if mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+    if not enabled:
         return Layout(enabled=False)
-    count = asker.ask("gpu", partial(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle), "mig_count")
+    count = asker.ask("gpu", partial(_mig_device_count, handle), "mig_count")
     if count is None:
         return None
     try:
         parts = [_read_part(handle, asker, index) for index in range(count)]
-    except pynvml.NVMLError as error:
-        asker.refused("gpu", error.value, "mig_device")
+    except CallError as error:
+        asker.refused("gpu", error, "mig_device")
         return None
     return Layout(enabled=True, parts=tuple(part for part in parts if part))
 
 
+def _is_divided(handle: Handle) -> bool:
+    current, _pending = nvml.nvmlDeviceGetMigMode(handle)
+    return flag("MIG mode", current)
+
+
+def _mig_device_count(handle: Handle) -> int:
+    return counted("number of MIG devices", nvml.nvmlDeviceGetMaxMigDeviceCount(handle))
+
+
 def _read_part(handle: Handle, asker: Asker, index: int) -> Part | None:
     try:
-        part = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-    except pynvml.NVMLError as error:
+        part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+    except CallError as error:
         # The list has holes, and past its end some drivers speak of an invalid argument.
-        if error.value in {pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT}:
+        if error.code in {pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_INVALID_ARGUMENT}:
             return None
-        if reason_of(error.value) is Reason.NO_PERMISSION:
+        if error.reason is Reason.NO_PERMISSION:
             asker.failed("gpu", Reason.NO_PERMISSION)
             return None
         raise
     attributes = _attributes(part)
     return Part(
         handle=part,
-        uuid=pynvml.nvmlDeviceGetUUID(part),
-        gpu_instance=pynvml.nvmlDeviceGetGpuInstanceId(part),
-        compute_instance=pynvml.nvmlDeviceGetComputeInstanceId(part),
-        name=pynvml.nvmlDeviceGetName(part),
+        uuid=nvml.nvmlDeviceGetUUID(part),
+        gpu_instance=nvml.nvmlDeviceGetGpuInstanceId(part),
+        compute_instance=nvml.nvmlDeviceGetComputeInstanceId(part),
+        name=nvml.nvmlDeviceGetName(part),
         sm_count=attributes.multiprocessorCount if attributes else None,
         attributes=tuple(getattr(attributes, name) for name, _ in attributes._fields_)
         if attributes
@@ -143,68 +155,58 @@ def _read_part(handle: Handle, asker: Asker, index: int) -> Part | None:
 
 def _attributes(part: Handle) -> pynvml.c_nvmlDeviceAttributes | None:
     try:
-        return pynvml.nvmlDeviceGetAttributes_v2(part)
-    except pynvml.NVMLError as error:
-        if reason_of(error.value) is Reason.NOT_SUPPORTED:
+        return nvml.nvmlDeviceGetAttributes_v2(part)
+    except CallError as error:
+        if error.reason is Reason.NOT_SUPPORTED:
             return None
         raise
 
 
-def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker) -> Identity:
-    """Read all that does not change while the layout stays.
+def identify(handle: Handle, uuid: str, index: int, layout: Layout, gate: Gate) -> Identity:
+    """Read all that does not change while the layout stays, the board's limits among it.
 
     Raises :class:`~exporter.gpus.GpuError` when the GPU is gone.
     """
+    asker = gate.asker
 
     def ask(name: str, *arguments: object) -> Any:
-        call = partial(getattr(pynvml, name), handle, *arguments)
+        call = partial(getattr(nvml, name), handle, *arguments)
         return asker.ask("gpu", call, (name, *arguments))
 
-    starts = {n: _placement_start(handle, n) for n in {part.gpu_instance for part in layout.parts}}
-    gpu = Gpu(
+    pci = ask("nvmlDeviceGetPciInfo_v3")
+    gpu = gate.piece(
+        "gpu",
+        Gpu,
         uuid=uuid,
         index=index,
         model=ask("nvmlDeviceGetName") or "",
         minor_number=ask("nvmlDeviceGetMinorNumber"),
         serial=ask("nvmlDeviceGetSerial"),
-        pci_bus_id=_pci_bus_id(ask("nvmlDeviceGetPciInfo_v3")),
+        pci_bus_id=(pci.domain, pci.bus, pci.device) if pci else None,
         architecture=_ARCHITECTURES.get(ask("nvmlDeviceGetArchitecture")),
         vbios_version=ask("nvmlDeviceGetVbiosVersion"),
         sm_count=_sm_count(handle, layout, asker),
         mig_enabled=layout.enabled,
-        slices=tuple(
-            Slice(
-                uuid=part.uuid,
-                gpu_uuid=uuid,
-                gpu_index=index,
-                gpu_instance=part.gpu_instance,
-                compute_instance=part.compute_instance,
-                # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
-                profile=part.name.rpartition(" MIG ")[2],
-                sm_count=part.sm_count,
-                placement_start=starts[part.gpu_instance],
-            )
-            for part in layout.parts
-        ),
+        slices=_slices(handle, uuid, index, layout, gate),
         clock_max_hertz={
-            domain: megahertz * 1e6
-            for domain, clock in CLOCKS.items()
-            if (megahertz := ask("nvmlDeviceGetMaxClockInfo", clock)) is not None
+            domain: ask("nvmlDeviceGetMaxClockInfo", clock) for domain, clock in CLOCKS.items()
         },
         temperature_threshold_celsius={
-            name: float(celsius)
+            name: ask("nvmlDeviceGetTemperatureThreshold", threshold)
             for name, threshold in _THRESHOLDS.items()
-            if (celsius := ask("nvmlDeviceGetTemperatureThreshold", threshold)) is not None
         },
         pcie_link_generation_max=ask("nvmlDeviceGetMaxPcieLinkGeneration"),
         pcie_link_width_max=ask("nvmlDeviceGetMaxPcieLinkWidth"),
     )
-    fans = asker.ask("fan_speed_ratio", partial(pynvml.nvmlDeviceGetNumFans, handle), "count")
+    if gpu is None:
+        raise GpuError(Reason.IMPLAUSIBLE, f"GPU {index} has a name or a UUID that none can have")
+    gate.board = Board(clock_max_hertz=gpu.clock_max_hertz)
+    fans = asker.ask("fan_speed_ratio", partial(_fan_count, handle), "count")
     reasons = asker.ask_first(
         "clock_event_active",
         [
-            partial(pynvml.nvmlDeviceGetSupportedClocksEventReasons, handle),
-            partial(pynvml.nvmlDeviceGetSupportedClocksThrottleReasons, handle),
+            partial(nvml.nvmlDeviceGetSupportedClocksEventReasons, handle),
+            partial(nvml.nvmlDeviceGetSupportedClocksThrottleReasons, handle),
         ],
         "supported",
     )
@@ -216,21 +218,42 @@ def identify(handle: Handle, uuid: str, index: int, layout: Layout, asker: Asker
     )
 
 
+def _slices(handle: Handle, uuid: str, index: int, layout: Layout, gate: Gate) -> tuple[Slice, ...]:
+    starts = {n: _placement_start(handle, n) for n in {part.gpu_instance for part in layout.parts}}
+    return gate.pieces(
+        "gpu",
+        Slice,
+        [
+            {
+                "uuid": part.uuid,
+                "gpu_uuid": uuid,
+                "gpu_index": index,
+                "gpu_instance": part.gpu_instance,
+                "compute_instance": part.compute_instance,
+                # "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+                "profile": part.name.rpartition(" MIG ")[2],
+                "sm_count": part.sm_count,
+                "placement_start": starts[part.gpu_instance],
+            }
+            for part in layout.parts
+        ],
+    )
+
+
+def _fan_count(handle: Handle) -> int:
+    return counted("number of fans", nvml.nvmlDeviceGetNumFans(handle))
+
+
 def _placement_start(handle: Handle, gpu_instance: int) -> int | None:
     """Return where a GPU instance lies; ``None`` where that can't be told, as without privilege.
 
     Only slices that a DRA driver makes on claiming need it: no reading fails for it.
     """
     try:
-        instance = pynvml.nvmlDeviceGetGpuInstanceById(handle, gpu_instance)
-        return int(pynvml.nvmlGpuInstanceGetInfo(instance).placement.start)
-    except pynvml.NVMLError:
+        instance = nvml.nvmlDeviceGetGpuInstanceById(handle, gpu_instance)
+        return int(nvml.nvmlGpuInstanceGetInfo(instance).placement.start)
+    except CallError:
         return None
-
-
-def _pci_bus_id(info: pynvml.nvmlPciInfo_t | None) -> str | None:
-    # NVML writes 00000000:3B:00.0; a GPU's functions besides 0 are never its own.
-    return f"{info.domain:04x}:{info.bus:02x}:{info.device:02x}.0" if info else None
 
 
 def _sm_count(handle: Handle, layout: Layout, asker: Asker) -> int | None:
@@ -241,9 +264,9 @@ def _sm_count(handle: Handle, layout: Layout, asker: Asker) -> int | None:
     """
     if layout.enabled:
         return asker.ask("gpu", partial(_largest_instance, handle), "profiles")
-    cores = asker.ask("gpu", partial(pynvml.nvmlDeviceGetNumGpuCores, handle), "cores")
+    cores = asker.ask("gpu", partial(nvml.nvmlDeviceGetNumGpuCores, handle), "cores")
     capability = asker.ask(
-        "gpu", partial(pynvml.nvmlDeviceGetCudaComputeCapability, handle), "capability"
+        "gpu", partial(nvml.nvmlDeviceGetCudaComputeCapability, handle), "capability"
     )
     per_sm = _CORES_PER_SM.get(tuple(capability)) if capability else None
     return cores // per_sm if cores and per_sm else None
@@ -257,12 +280,12 @@ def _largest_instance(handle: Handle) -> int | None:
 def _profile_sm_count(handle: Handle, profile: int) -> int:
     for version in (2, 1):
         try:
-            info = pynvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, profile, version)
-        except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
+            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(handle, profile, version)
+        except CallError as error:
+            if error.code == pynvml.NVML_ERROR_FUNCTION_NOT_FOUND:
                 continue
             # A profile that this board, or that this driver, does not know.
-            if error.value in {
+            if error.code in {
                 pynvml.NVML_ERROR_NOT_SUPPORTED,
                 pynvml.NVML_ERROR_INVALID_ARGUMENT,
                 pynvml.NVML_ERROR_NOT_FOUND,

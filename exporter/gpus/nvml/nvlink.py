@@ -16,7 +16,9 @@ from functools import partial
 import pynvml
 
 from exporter.gpus.nvml.asking import ALL_LINKS, Asker
+from exporter.gpus.nvml.bounds import counted, flag
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.library import nvml
 
 _LINK_COUNT = ("nvlink_active_links", "count")
 
@@ -53,10 +55,10 @@ _PER_LINK = {
 
 @dataclass(frozen=True, slots=True)
 class NvLink:
-    """NVLink's part of a slow reading; empty on a board without it."""
+    """NVLink's part of a slow reading, raw; empty on a board without it."""
 
-    receive_bytes: int | None = None
-    transmit_bytes: int | None = None
+    receive_kibibytes: float | None = None
+    transmit_kibibytes: float | None = None
     active_links: int | None = None
     errors: Mapping[str, int] = field(default_factory=dict)
 
@@ -71,21 +73,18 @@ def read_nvlink(handle: Handle, asker: Asker) -> NvLink:
             *(("nvlink_errors", kind, field_id, 0) for kind, field_id in _TOTALS.items()),
         ],
     )
-    links = int(values.get(_LINK_COUNT, 0))
+    raw_count = values.get(_LINK_COUNT, 0)
+    links = asker.ask(_LINK_COUNT[0], lambda: counted("number of NVLinks", raw_count), "counted")
     if not links:
         return NvLink()
-    kibibytes = {name: values.get((name, None)) for name in _BYTES}
-    received, transmitted = (
-        None if count is None else int(count) * 1024 for count in kibibytes.values()
-    )
     totals = {
         kind: int(values["nvlink_errors", kind])
         for kind in _TOTALS
         if ("nvlink_errors", kind) in values
     }
     return NvLink(
-        receive_bytes=received,
-        transmit_bytes=transmitted,
+        receive_kibibytes=values.get(("nvlink_receive_bytes", None)),
+        transmit_kibibytes=values.get(("nvlink_transmit_bytes", None)),
         active_links=_active_links(handle, links, asker),
         errors=_errors_by_link(handle, links, asker) | totals,
     )
@@ -94,9 +93,7 @@ def read_nvlink(handle: Handle, asker: Asker) -> NvLink:
 def _active_links(handle: Handle, links: int, asker: Asker) -> int | None:
     """Count the links that are up; ``None`` when one does not tell, for the count would lie."""
     asked = {
-        link: asker.ask(
-            "nvlink_active_links", partial(pynvml.nvmlDeviceGetNvLinkState, handle, link), link
-        )
+        link: asker.ask("nvlink_active_links", partial(_is_active, handle, link), link)
         for link in range(links)
         if asker.supported("nvlink_active_links", link)
     }
@@ -105,7 +102,11 @@ def _active_links(handle: Handle, links: int, asker: Asker) -> int | None:
     }
     if not states or None in states.values():
         return None
-    return list(states.values()).count(pynvml.NVML_FEATURE_ENABLED)
+    return list(states.values()).count(True)
+
+
+def _is_active(handle: Handle, link: int) -> bool:
+    return flag("NVLink state", nvml.nvmlDeviceGetNvLinkState(handle, link))
 
 
 def _errors_by_link(handle: Handle, links: int, asker: Asker) -> dict[str, int]:

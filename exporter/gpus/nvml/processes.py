@@ -7,12 +7,13 @@ from typing import Any
 
 import pynvml
 
-from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.gate import Gate
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.library import CallError
+from exporter.gpus.nvml.lists import all_process_samples, process_samples
 from exporter.model.readings import ProcessUtilization
 
 _NOTHING_SAMPLED = {
-    pynvml.NVML_SUCCESS,  # pynvml raises it as well, when there is nothing to fetch
     pynvml.NVML_ERROR_NOT_FOUND,
     pynvml.NVML_ERROR_NO_DATA,
 }
@@ -35,23 +36,27 @@ class ProcessSamples:
         """Fetch whatever the driver still has the next time."""
         self._seen = self._since = 0
 
-    def read(self, handle: Handle, asker: Asker) -> tuple[ProcessUtilization, ...] | None:
+    def read(self, handle: Handle, gate: Gate) -> tuple[ProcessUtilization, ...] | None:
         """Return the processes that did anything. Raises :class:`GpuError`."""
         # Older drivers lack the first function, newer boards do not support the second.
-        samples = asker.ask_first(
+        samples = gate.asker.ask_first(
             "process_utilization",
             [
-                partial(self._ask, pynvml.nvmlDeviceGetProcessesUtilizationInfo, handle),
-                partial(self._ask, pynvml.nvmlDeviceGetProcessUtilization, handle),
+                partial(self._ask, all_process_samples, handle),
+                partial(self._ask, process_samples, handle),
             ],
         )
-        return None if samples is None else _means(self._new(samples))
+        if samples is None:
+            return None
+        means = _mean_percent(self._new(samples))
+        raws = ({"pid": pid, "sm_ratio": percent} for pid, percent in means.items())
+        return gate.pieces("process_utilization", ProcessUtilization, raws)
 
     def _ask(self, function: Callable[[Handle, int], list[Any]], handle: Handle) -> list[Any]:
         try:
             return function(handle, self._since)
-        except pynvml.NVMLError as error:
-            if error.value in _NOTHING_SAMPLED:
+        except CallError as error:
+            if error.code in _NOTHING_SAMPLED:
                 return []
             raise
 
@@ -67,10 +72,10 @@ class ProcessSamples:
         return new
 
 
-def _means(samples: list[Any]) -> tuple[ProcessUtilization, ...]:
-    """Count a process as idle in the samples that tell of others and not of it."""
+def _mean_percent(samples: list[Any]) -> dict[int, float]:
+    """Count a process as idle in the samples that report others and not the process."""
     percent: defaultdict[int, int] = defaultdict(int)
     for sample in samples:
         percent[sample.pid] += sample.smUtil
     taken = max(Counter(sample.pid for sample in samples).values(), default=1)
-    return tuple(ProcessUtilization(pid, total / taken / 100) for pid, total in percent.items())
+    return {pid: total / taken for pid, total in percent.items()}

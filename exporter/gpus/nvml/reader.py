@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pynvml
 
@@ -11,9 +13,10 @@ from exporter.gpus.nvml import reads
 from exporter.gpus.nvml.accounting import Accounting
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.events import Source
+from exporter.gpus.nvml.gate import Gate, Trails
 from exporter.gpus.nvml.gpm import Gpm
 from exporter.gpus.nvml.identity import Handle, Identity, Layout, identify, read_layout
-from exporter.gpus.nvml.library import gpu_error
+from exporter.gpus.nvml.library import CallError, gpu_error, nvml
 from exporter.gpus.nvml.processes import ProcessSamples
 from exporter.gpus.nvml.samples import UtilizationSamples
 from exporter.gpus.nvml.slow import slow
@@ -25,7 +28,8 @@ from exporter.model.readings import FastReading, FullReading, Reason, SlowReadin
 class NvmlReader:
     """Reads one GPU, found again by its UUID after a loss. For one thread at a time.
 
-    ``clock`` is monotonic, in seconds. All readers of a session share ``turnstile``.
+    ``clock`` is monotonic, in seconds; ``wall`` gives Unix seconds. ``trails`` are those of the
+    GPU's counters. All readers of a session share ``turnstile``.
     """
 
     def __init__(
@@ -33,11 +37,16 @@ class NvmlReader:
         handle: Handle,
         uuid: str,
         index: int,
+        *,
         clock: Callable[[], float],
+        wall: Callable[[], float],
+        trails: Trails,
         turnstile: Turnstile,
     ) -> None:
-        self._asker = Asker(clock)
-        self._gpm = Gpm(self._asker, clock, turnstile)
+        self._asker = Asker(clock, uuid)
+        self._gate = Gate(self._asker, clock, trails)
+        self._wall = wall
+        self._gpm = Gpm(self._gate, clock, turnstile)
         self._samples = UtilizationSamples()
         self._processes = ProcessSamples()
         self._accounting = Accounting()
@@ -59,7 +68,10 @@ class NvmlReader:
 
     def read_fast(self) -> FastReading:
         with self._reading() as handle:
-            return reads.fast(handle, self._instances(), self._accounting, self._asker)
+            reading = reads.fast(handle, self._instances(), self._accounting, self._gate)
+            if reading.memory is not None:
+                self._know(memory_total_bytes=reading.memory.total_bytes)
+            return reading
 
     def read_full(self, *, processes: bool = False) -> FullReading:
         with self._reading() as handle:
@@ -67,26 +79,34 @@ class NvmlReader:
             return reads.full(
                 handle,
                 self._identity,
-                utilization=self._samples.read(handle, self._asker),
+                samples=self._samples.read(handle, self._gate),
                 activity=self._gpm.read_gpu(handle),
                 instance_activity=self._gpm.read_instances(
                     handle, [i for i, _ in self._instances()]
                 ),
                 process_utilization=(
-                    self._processes.read(handle, self._asker) if processes else None
+                    self._processes.read(handle, self._gate) if processes else None
                 ),
-                asker=self._asker,
+                gate=self._gate,
+                wall=self._wall,
             )
 
     def read_slow(self) -> SlowReading:
         self._asker.renew()
         with self._reading() as handle:
             self._accounting.look(handle, self._asker)
-            return slow(handle, self._asker)
+            reading = slow(handle, self._gate)
+            if reading.power_limit_watts is not None:
+                self._know(power_limit_watts=reading.power_limit_watts)
+            return reading
 
     def close(self) -> None:
         """Free what NVML keeps for us, and let go of the handle. Never raises."""
         self._let_go()
+
+    def _know(self, **limits: Any) -> None:
+        """Bound later values by these."""
+        self._gate.board = replace(self._gate.board, **limits)
 
     def _instances(self) -> tuple[tuple[int, Handle], ...]:
         """GPU instances, each with the handle of its leading slice."""
@@ -112,9 +132,9 @@ class NvmlReader:
 
     def _find(self) -> Handle:
         try:
-            return pynvml.nvmlDeviceGetHandleByUUID(self.gpu.uuid)
-        except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_NOT_FOUND:
+            return nvml.nvmlDeviceGetHandleByUUID(self.gpu.uuid)
+        except CallError as error:
+            if error.code == pynvml.NVML_ERROR_NOT_FOUND:
                 raise GpuError(Reason.GPU_LOST, f"no GPU {self.gpu.uuid}") from error
             raise gpu_error(self.gpu.uuid, error) from error
 
@@ -139,5 +159,5 @@ class NvmlReader:
         self._samples.restart()
         self._processes.restart()
         gpu = self._identity.gpu
-        self._identity = identify(handle, gpu.uuid, gpu.index, layout, self._asker)
+        self._identity = identify(handle, gpu.uuid, gpu.index, layout, self._gate)
         self._layout = layout

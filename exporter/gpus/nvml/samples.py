@@ -5,8 +5,11 @@ from functools import partial
 
 import pynvml
 
-from exporter.gpus.nvml.asking import Asker, number
+from exporter.gpus.nvml.asking import number
+from exporter.gpus.nvml.bounds import counted
+from exporter.gpus.nvml.gate import Gate
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.library import CallError, raw_call
 from exporter.model.readings import UtilizationSample
 
 
@@ -30,39 +33,42 @@ class UtilizationSamples:
         self._seen = frozenset()
         self._buffer = None
 
-    def read(self, handle: Handle, asker: Asker) -> tuple[UtilizationSample, ...] | None:
+    def read(self, handle: Handle, gate: Gate) -> tuple[UtilizationSample, ...] | None:
         """Oldest first; empty when there is nothing new. Raises :class:`GpuError`."""
-        return asker.ask("utilization", partial(self._read, handle))
+        new = gate.asker.ask("utilization", partial(self._read, handle))
+        if new is None:
+            return None
+        raws = ({"timestamp": time, "ratio": percent} for time, percent in new)
+        return gate.pieces("utilization", UtilizationSample, raws)
 
-    def _read(self, handle: Handle) -> tuple[UtilizationSample, ...]:
+    def _read(self, handle: Handle) -> list[tuple[int, float]]:
+        """Return (microseconds, percent) of each new sample."""
         try:
             if self._buffer is None:
                 _, size = self._call(handle, None)
+                size = counted("number of samples", size)
                 self._buffer = (pynvml.c_nvmlSample_t * size)()
             value_type, count = self._call(handle, self._buffer)
-        except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
+        except CallError as error:
+            if error.code == pynvml.NVML_ERROR_INSUFFICIENT_SIZE:
                 self._buffer = None
-            if error.value in {pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_NO_DATA}:
-                return ()
+            if error.code in {pynvml.NVML_ERROR_NOT_FOUND, pynvml.NVML_ERROR_NO_DATA}:
+                return []
             raise
-        # Microseconds and percent. A slot that was never filled has no time.
+        # A slot that was never filled has no time.
         held = {sample.timeStamp: sample for sample in self._buffer[:count] if sample.timeStamp}
         new = sorted(held.keys() - self._seen)
-        samples = tuple(
-            UtilizationSample(time / 1e6, number(value_type, held[time].sampleValue) / 100)
-            for time in new
-        )
+        samples = [(time, number(value_type, held[time].sampleValue)) for time in new]
         self._seen = frozenset(held)
         return samples
 
     def _call(
         self, handle: Handle, buffer: ctypes.Array[pynvml.c_nvmlSample_t] | None
     ) -> tuple[int, int]:
-        function = pynvml._nvmlGetFunctionPointer("nvmlDeviceGetSamples")  # noqa: SLF001  see above
         value_type = ctypes.c_uint()
         count = ctypes.c_uint(len(buffer) if buffer is not None else 0)
-        code = function(
+        raw_call(
+            "nvmlDeviceGetSamples",
             handle,
             ctypes.c_uint(pynvml.NVML_GPU_UTILIZATION_SAMPLES),
             ctypes.c_ulonglong(0),
@@ -70,6 +76,4 @@ class UtilizationSamples:
             ctypes.byref(count),
             buffer,
         )
-        if code != pynvml.NVML_SUCCESS:
-            raise pynvml.NVMLError(code)
         return value_type.value, count.value

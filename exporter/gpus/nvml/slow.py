@@ -1,4 +1,4 @@
-"""The slow reading of one GPU: what is expensive to read or hardly changes, in base units."""
+"""The slow reading of one GPU: what is expensive to read or hardly changes."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,9 +7,11 @@ from typing import Any
 import pynvml
 
 from exporter.gpus.nvml.asking import Asker
+from exporter.gpus.nvml.gate import Gate
 from exporter.gpus.nvml.identity import Handle
+from exporter.gpus.nvml.library import nvml
 from exporter.gpus.nvml.nvlink import read_nvlink
-from exporter.model.readings import RECOVERY_ACTIONS, SlowReading
+from exporter.model.readings import SlowReading
 
 CLOCK_EVENT_COUNTERS = {
     "sw_power_cap": pynvml.NVML_FI_DEV_PERF_POLICY_POWER,
@@ -52,8 +54,9 @@ _RETIRED_PAGES = {
 }
 
 
-def slow(handle: Handle, asker: Asker) -> SlowReading:
+def slow(handle: Handle, gate: Gate) -> SlowReading:
     """Raise :class:`~exporter.gpus.GpuError` when the GPU is gone."""
+    asker = gate.asker
 
     def ask(field: str, function: Callable[[Handle], Any]) -> Any:
         return asker.ask(field, partial(function, handle))
@@ -64,6 +67,7 @@ def slow(handle: Handle, asker: Asker) -> SlowReading:
             *(("clock_event_seconds", r, f, 0) for r, f in CLOCK_EVENT_COUNTERS.items()),
             *(("retired_pages", cause, f, 0) for cause, f in _RETIRED_PAGES.items()),
             ("retired_pages_pending", None, pynvml.NVML_FI_DEV_RETIRED_PENDING, 0),
+            # nvml.h's nvmlDeviceGpuRecoveryAction_t, of which older nvidia-ml-py 13 names five.
             ("recovery_action", None, pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, 0),
         ],
     )
@@ -72,56 +76,35 @@ def slow(handle: Handle, asker: Asker) -> SlowReading:
         return {str(part): value for (name, part), value in values.items() if name == field}
 
     links = read_nvlink(handle, asker)
-    rows = ask("remapped_rows", pynvml.nvmlDeviceGetRemappedRows)
-    banks = ask("row_remap_banks", pynvml.nvmlDeviceGetRowRemapperHistogram)
-    pending = values.get(("retired_pages_pending", None))
-    action = values.get(("recovery_action", None))
-    margin = ask("temperature_margin_celsius", pynvml.nvmlDeviceGetMarginTemperature)
-    return SlowReading(
-        energy_joules=_scaled(
-            ask("energy_joules", pynvml.nvmlDeviceGetTotalEnergyConsumption), 1e3
+    rows = ask("remapped_rows", nvml.nvmlDeviceGetRemappedRows) or (None,) * 4
+    banks = ask("row_remap_banks", nvml.nvmlDeviceGetRowRemapperHistogram)
+    return gate.reading(
+        SlowReading,
+        energy_joules=ask("energy_joules", nvml.nvmlDeviceGetTotalEnergyConsumption),
+        clock_event_seconds=parts("clock_event_seconds"),
+        power_limit_watts=ask("power_limit_watts", nvml.nvmlDeviceGetEnforcedPowerLimit),
+        temperature_margin_celsius=ask(
+            "temperature_margin_celsius", nvml.nvmlDeviceGetMarginTemperature
         ),
-        clock_event_seconds={
-            reason: nanoseconds / 1e9
-            for reason, nanoseconds in parts("clock_event_seconds").items()
-        },
-        power_limit_watts=_scaled(
-            ask("power_limit_watts", pynvml.nvmlDeviceGetEnforcedPowerLimit), 1e3
-        ),
-        temperature_margin_celsius=None if margin is None else float(margin),
-        pcie_replays=ask("pcie_replays", pynvml.nvmlDeviceGetPcieReplayCounter),
-        pcie_link_generation=ask(
-            "pcie_link_generation", pynvml.nvmlDeviceGetCurrPcieLinkGeneration
-        ),
-        pcie_link_width=ask("pcie_link_width", pynvml.nvmlDeviceGetCurrPcieLinkWidth),
-        nvlink_receive_bytes=links.receive_bytes,
-        nvlink_transmit_bytes=links.transmit_bytes,
+        pcie_replays=ask("pcie_replays", nvml.nvmlDeviceGetPcieReplayCounter),
+        pcie_link_generation=ask("pcie_link_generation", nvml.nvmlDeviceGetCurrPcieLinkGeneration),
+        pcie_link_width=ask("pcie_link_width", nvml.nvmlDeviceGetCurrPcieLinkWidth),
+        nvlink_receive_bytes=links.receive_kibibytes,
+        nvlink_transmit_bytes=links.transmit_kibibytes,
         nvlink_active_links=links.active_links,
         nvlink_errors=links.errors,
         ecc_errors=_ecc_errors(handle, asker),
-        remapped_rows={"correctable": rows[0], "uncorrectable": rows[1]} if rows else {},
-        row_remap_pending=bool(rows[2]) if rows else None,
-        row_remap_failed=bool(rows[3]) if rows else None,
+        remapped_rows={"correctable": rows[0], "uncorrectable": rows[1]},
+        row_remap_pending=rows[2],
+        row_remap_failed=rows[3],
         row_remap_banks={
-            level: getattr(banks, level) for level in ("max", "high", "partial", "low", "none")
-        }
-        if banks
-        else {},
-        retired_pages={cause: int(count) for cause, count in parts("retired_pages").items()},
-        retired_pages_pending=None if pending is None else bool(pending),
-        recovery_action=None if action is None else _recovery_action(int(action)),
-        failures=asker.failures(),
+            level: getattr(banks, level, None)
+            for level in ("max", "high", "partial", "low", "none")
+        },
+        retired_pages=parts("retired_pages"),
+        retired_pages_pending=values.get(("retired_pages_pending", None)),
+        recovery_action=values.get(("recovery_action", None)),
     )
-
-
-def _scaled(value: float | None, divisor: float) -> float | None:
-    return None if value is None else value / divisor
-
-
-def _recovery_action(number: int) -> str:
-    # They stand in the order of nvml.h, whose nvmlDeviceGpuRecoveryAction_t starts at 0. Older
-    # nvidia-ml-py 13 names only five.
-    return RECOVERY_ACTIONS[number] if number in range(len(RECOVERY_ACTIONS)) else "unknown"
 
 
 def _ecc_errors(handle: Handle, asker: Asker) -> dict[tuple[str, str], int]:
@@ -131,7 +114,7 @@ def _ecc_errors(handle: Handle, asker: Asker) -> dict[tuple[str, str], int]:
     def ask(severity: str, locations: Mapping[str, int]) -> None:
         for location, place in locations.items():
             call = partial(
-                pynvml.nvmlDeviceGetMemoryErrorCounter,
+                nvml.nvmlDeviceGetMemoryErrorCounter,
                 handle,
                 _ECC_SEVERITIES[severity],
                 pynvml.NVML_AGGREGATE_ECC,

@@ -6,6 +6,8 @@ from typing import Final, TypeVar
 
 import pynvml
 
+from exporter.gpus.nvml.library import CallError
+
 T = TypeVar("T")
 
 _PATIENCE_SECONDS: Final = 1.0
@@ -31,7 +33,7 @@ class Turnstile:
         """Make the call. Raises NVML's time-out error when another thread does not leave."""
         if not self._lock.acquire(timeout=self._patience):
             self._patience = 0.0
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_TIMEOUT)
+            raise CallError(pynvml.NVML_ERROR_TIMEOUT)
         self._patience = _PATIENCE_SECONDS
         try:
             return call()

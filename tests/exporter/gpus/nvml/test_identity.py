@@ -128,7 +128,8 @@ def test_gpus_that_can_not_be_counted_can_not_be_listed(
 def test_a_driver_that_goes_away_meanwhile_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100(0), h100(1))
     backend = opened(nvml, monkeypatch)
-    nvml.errors["nvmlDeviceGetUUID"] = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
+    for function in ("nvmlDeviceGetUUID", "nvmlSystemGetDriverVersion"):
+        nvml.errors[function] = pynvml.NVML_ERROR_DRIVER_NOT_LOADED
     with pytest.raises(GpuError) as raised:
         backend.readers()
     assert raised.value.reason is Reason.DRIVER_NOT_LOADED

@@ -29,7 +29,7 @@ from tests.doubles.nvml_session import Clock, opened, read_all, reader_of
     ("read", "function"),
     [
         ("read_fast", "nvmlDeviceGetMemoryInfo_v2"),
-        ("read_fast", "nvmlDeviceGetComputeRunningProcesses_v3"),
+        ("read_fast", "nvmlDeviceGetComputeRunningProcesses_v2"),
         ("read_full", "nvmlDeviceGetMigMode"),
         ("read_full", "nvmlDeviceGetSamples"),
         ("read_full", "nvmlGpmSampleGet"),
@@ -45,12 +45,14 @@ def test_an_error_of_the_whole_gpu_is_raised_and_it_comes_back(
     reader = reader_of(nvml, monkeypatch)
     read_all(reader)
     nvml.errors[function] = code
+    if reason.ends_session:
+        nvml.errors["nvmlSystemGetDriverVersion"] = code
     with pytest.raises(GpuError) as raised:
         getattr(reader, read)()
     assert raised.value.reason is reason
     assert reader.gpu.uuid == gpu_uuid(0)
 
-    del nvml.errors[function]
+    nvml.errors.clear()
     assert read_all(reader)["failures"] == ()
 
 
@@ -301,7 +303,7 @@ def test_a_gpu_that_still_tells_something_has_not_failed(
     if kept != "memory":
         nvml.errors["nvmlDeviceGetMemoryInfo_v2"] = UNKNOWN.code
     if kept != "processes":
-        nvml.errors["nvmlDeviceGetComputeRunningProcesses_v3"] = UNKNOWN.code
+        nvml.errors["nvmlDeviceGetComputeRunningProcesses_v2"] = UNKNOWN.code
     read = reader.read_fast()
     assert (read.memory is not None, read.processes is not None) == (
         kept == "memory",
@@ -315,6 +317,6 @@ def test_a_board_without_memory_of_its_own_has_not_failed(monkeypatch: pytest.Mo
     gpu.fail("nvmlDeviceGetMemoryInfo_v2", NOT_SUPPORTED)
     gpu.fail("nvmlDeviceGetMemoryInfo", NOT_SUPPORTED)
     nvml = FakeNvml(gpu)
-    nvml.errors["nvmlDeviceGetComputeRunningProcesses_v3"] = NO_PERMISSION.code
+    nvml.errors["nvmlDeviceGetComputeRunningProcesses_v2"] = NO_PERMISSION.code
     read = reader_of(nvml, monkeypatch).read_fast()
     assert (read.memory, read.processes) == (None, None)

@@ -256,7 +256,7 @@ def test_slices_that_we_may_not_see_are_counted(monkeypatch: pytest.MonkeyPatch)
 
 def test_processes_that_we_may_not_see(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100_mig())
-    nvml.errors["nvmlDeviceGetComputeRunningProcesses_v3"] = NO_PERMISSION.code
+    nvml.errors["nvmlDeviceGetComputeRunningProcesses_v2"] = NO_PERMISSION.code
     (reader,) = identified(opened(nvml, monkeypatch))
     read = reader.read_fast()
     assert read.processes is None

@@ -90,6 +90,7 @@ def test_a_full_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader.read_full() == FullReading(
         gpu=reader.gpu,
         utilization=tuple(UtilizationSample((10 + 2 * i) / 10, (90 + i) / 100) for i in range(5)),
+        utilization_source="samples",
         memory_busy_ratio=0.41,
         engine_utilization_ratio={"encoder": 0.0, "decoder": 0.12, "jpeg": 0.07, "ofa": 0.01},
         power_draw_watts=432.21,
@@ -253,7 +254,7 @@ def test_a_process_list_with_gaps_is_no_list(monkeypatch: pytest.MonkeyPatch, ki
     gpu = h100()
     nvml = FakeNvml(gpu)
     reader = reader_of(nvml, monkeypatch)
-    nvml.errors[f"nvmlDeviceGet{kind}RunningProcesses_v3"] = pynvml.NVML_ERROR_NO_PERMISSION
+    nvml.errors[f"nvmlDeviceGet{kind}RunningProcesses_v2"] = pynvml.NVML_ERROR_NO_PERMISSION
     read = reader.read_fast()
     assert read.processes is None
     assert read.memory is not None

@@ -4,14 +4,22 @@ import pynvml
 import pytest
 
 from exporter.model.readings import FieldFailure, Reason, UtilizationSample
-from tests.doubles.fake_device import NOT_FOUND, NOT_SUPPORTED, Failure
+from tests.doubles.fake_device import NOT_FOUND, NOT_SUPPORTED, Failure, FakeDevice
 from tests.doubles.fake_gpus import h100
 from tests.doubles.fake_nvml import FakeNvml
 from tests.doubles.nvml_session import reader_of
 
 
-def test_only_what_is_new_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def h100_of_one_source() -> FakeDevice:
+    """Describe a board whose utilization comes from its sample buffer, or not at all."""
     gpu = h100()
+    gpu.fail("nvmlDeviceGetUtilizationRates", NOT_SUPPORTED)
+    gpu.gpm = {}
+    return gpu
+
+
+def test_only_what_is_new_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = h100_of_one_source()
     nvml = FakeNvml(gpu)
     reader = reader_of(nvml, monkeypatch)
     first = reader.read_full().utilization
@@ -25,7 +33,7 @@ def test_only_what_is_new_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_buffer_that_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = h100()
+    gpu = h100_of_one_source()
     reader = reader_of(FakeNvml(gpu), monkeypatch)
     reader.read_full()
     gpu.samples = [(3_000_000 + i, 1) for i in range(20)]
@@ -62,7 +70,7 @@ def test_of_any_type(monkeypatch: pytest.MonkeyPatch, sample_type: int) -> None:
 
 
 def test_of_a_type_younger_than_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu = h100()
+    gpu = h100_of_one_source()
     gpu.sample_type = 99
     read = reader_of(FakeNvml(gpu), monkeypatch).read_full()
     assert read.utilization is None
@@ -76,7 +84,7 @@ def test_of_a_type_younger_than_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_none_are_there(
     monkeypatch: pytest.MonkeyPatch, failure: Failure, expected: object
 ) -> None:
-    gpu = h100()
+    gpu = h100_of_one_source()
     gpu.fail("nvmlDeviceGetSamples", failure)
     read = reader_of(FakeNvml(gpu), monkeypatch).read_full()
     assert read.utilization == expected
@@ -87,7 +95,7 @@ def test_a_clock_that_is_set_back_by_an_hour_makes_nothing_invisible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hour, period, buffered = 3_600_000_000, 200_000, 71
-    gpu = h100()
+    gpu = h100_of_one_source()
     reader = reader_of(FakeNvml(gpu), monkeypatch)
     # What the driver samples, oldest first: its clock is set back between two reads.
     times = [2 * hour + period * n for n in range(100)]
