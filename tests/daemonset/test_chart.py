@@ -135,16 +135,16 @@ def test_what_is_wrong_is_seen() -> None:
             "at '/prometheusRule/alerts/GPULost/for': 'soon' does not match pattern",
         ),
         (
-            "prometheusRule.alerts.GPUContainerUnderutilised.window=0s",
-            "at '/prometheusRule/alerts/GPUContainerUnderutilised/window': '0s' does not match",
+            "prometheusRule.alerts.GPUContainerUnderutilized.window=0s",
+            "at '/prometheusRule/alerts/GPUContainerUnderutilized/window': '0s' does not match",
         ),
         (
             "prometheusRule.alerts.GPULost.severity=page",
             "value must be one of 'critical', 'warning', 'info'",
         ),
         (
-            "prometheusRule.alerts.GPUContainerUnderutilised.busy=50",
-            "at '/prometheusRule/alerts/GPUContainerUnderutilised/busy': maximum: got 50, want 1",
+            "prometheusRule.alerts.GPUContainerUnderutilized.busy=50",
+            "at '/prometheusRule/alerts/GPUContainerUnderutilized/busy': maximum: got 50, want 1",
         ),
         (
             "prometheusRule.alerts.GPULots.enabled=false",
