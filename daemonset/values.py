@@ -5,7 +5,6 @@
 
 from typing import Final
 
-import exporter
 from daemonset.alerting import ALERTING
 from daemonset.schema import (
     AFFINITY,
@@ -61,9 +60,9 @@ _IMAGE: Final = Section(
     (
         Value(
             "image.repository",
-            f"{exporter.REGISTRY}/kube-gpu-exporter",
+            "kube-gpu-exporter",
             IMAGE,
-            "The image, with its registry.",
+            "Where the image is: your registry's name before it.",
         ),
         Value("image.tag", "", matching(r"[\w.-]*"), "Tag; the chart's appVersion when empty."),
         Value(

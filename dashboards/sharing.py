@@ -84,8 +84,9 @@ SHARING = Outline(
                     Column("Peak", _per_tenant("gpu_container_memory_peak_bytes")),
                     Column("Busy", _per_tenant("gpu_container_utilization_ratio"), full=1),
                     Column(
-                        "Last used",
+                        "Idle for",
                         _per_tenant("gpu_container_idle_seconds"),
+                        thresholds=above(thresholds.IDLE_SECONDS),
                     ),
                     sort="Memory",
                     rows=50,

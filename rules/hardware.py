@@ -3,14 +3,10 @@
 from typing import Final
 
 from rules.alert import GPU, Alert, Audience, Dashboard
-from rules.setting import number, window
 
 STATES: Final = (
     Alert(
         name="GPULost",
-        severity="critical",
-        for_="0s",
-        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -23,9 +19,6 @@ STATES: Final = (
     ),
     Alert(
         name="GPUHung",
-        severity="critical",
-        for_="2m",
-        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -35,8 +28,6 @@ STATES: Final = (
     ),
     Alert(
         name="GPUUnreadable",
-        severity="warning",
-        for_="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -49,9 +40,6 @@ STATES: Final = (
     ),
     Alert(
         name="GPUDriverDown",
-        severity="critical",
-        for_="10m",
-        settings={"window": window("1d", "How far back the node was known to have GPUs.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=("node",),
@@ -74,9 +62,6 @@ STATES: Final = (
     # may after a loss (four of eight): for those there is the long window.
     Alert(
         name="GPUFewerThanAdvertised",
-        severity="warning",
-        for_="10m",
-        settings={"window": window("7d", "How far back a board that is missing was there.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.NODE,
         labels=("node",),
@@ -105,9 +90,6 @@ STATES: Final = (
     ),
     Alert(
         name="GPURecoveryActionNeeded",
-        severity="critical",
-        for_="2m",
-        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "action"),
@@ -120,9 +102,6 @@ STATES: Final = (
 ERRORS: Final = (
     Alert(
         name="GPUEccUncorrectable",
-        severity="warning",
-        for_="0s",
-        settings={"window": window("1h")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "location"),
@@ -139,8 +118,6 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURowRemapPending",
-        severity="warning",
-        for_="5m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -150,9 +127,6 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURowRemapFailed",
-        severity="critical",
-        for_="5m",
-        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -164,9 +138,6 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURetiredPages",
-        severity="warning",
-        for_="5m",
-        settings={"pages": number(60, "Pages from which NVIDIA replaces the board.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,

@@ -3,8 +3,7 @@
 from textwrap import indent
 from typing import Final
 
-from rules.alert import ALLOCATION, CONTAINER, Alert, Audience, Dashboard
-from rules.setting import number, ratio, seconds, window
+from rules.alert import CONTAINER, HELD, Alert, Audience, Dashboard
 
 
 def _new_ends(selector: str, key: str) -> str:
@@ -23,7 +22,7 @@ def _new_ends(selector: str, key: str) -> str:
     )
 
 
-_EVENT: Final = "${ALLOCATION_KEY}, confidence"
+_EVENT: Final = "${HOLD}, confidence"
 _SURE: Final = _new_ends('gpu_container_oom_events_total{confidence=~"confirmed|likely"}', _EVENT)
 _POSSIBLE: Final = _new_ends('gpu_container_oom_events_total{confidence="possible"}', _EVENT)
 _KILLS: Final = _new_ends("gpu_container_host_oom_kills_total", "${CONTAINER}")
@@ -31,44 +30,32 @@ _KILLS: Final = _new_ends("gpu_container_host_oom_kills_total", "${CONTAINER}")
 MEMORY: Final = (
     Alert(
         name="GPUOutOfMemory",
-        severity="warning",
-        for_="0s",
-        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=(*ALLOCATION, "confidence"),
+        labels=(*HELD, "confidence"),
         summary="A container ended for want of GPU memory.",
         description=(
             '${CONTAINER} ran out of the memory of ${DEVICE}: {{ $value | printf "%.0f" }} time(s)'
             " within ${window} (evidence: {{ $labels.confidence }})."
         ),
-        expr=f"sum by (${{ALLOCATION}}, confidence) (\n{_SURE}\n) > 0",
+        expr=f"sum by (${{HELD}}, confidence) (\n{_SURE}\n) > 0",
     ),
     Alert(
         name="GPUOutOfMemoryPossible",
-        severity="info",
-        for_="0s",
-        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=(*ALLOCATION, "confidence"),
+        labels=(*HELD, "confidence"),
         summary="A container may have ended for want of GPU memory.",
         description=(
             "${CONTAINER} failed with the memory of ${DEVICE} nearly full: {{ $value | printf"
             ' "%.0f" }} time(s) within ${window}.'
         ),
-        expr=f"sum by (${{ALLOCATION}}, confidence) (\n{_POSSIBLE}\n) > 0",
+        expr=f"sum by (${{HELD}}, confidence) (\n{_POSSIBLE}\n) > 0",
     ),
     # By workload, for a Job's retries are pods of other names. A container on several GPUs ends
     # once: the device that tells most counts.
     Alert(
         name="GPUOutOfMemoryLoop",
-        severity="critical",
-        for_="0s",
-        settings={
-            "window": window("1h"),
-            "events": number(3, "Ends for want of memory within the window."),
-        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=("namespace", "workload_kind", "workload"),
@@ -81,7 +68,7 @@ MEMORY: Final = (
         expr=(
             "sum by (namespace, workload_kind, workload) (\n"
             "  max by (${CONTAINER}) (\n"
-            "    sum by (${ALLOCATION_KEY}) (\n"
+            "    sum by (${HOLD}) (\n"
             f"{indent(_SURE, '    ')}\n"
             "    )\n"
             "  )\n"
@@ -96,28 +83,23 @@ MEMORY: Final = (
     # lies between, or a sample would be in both.
     Alert(
         name="GPUMemoryGrowing",
-        severity="warning",
-        for_="5m",
-        settings={"horizonSeconds": seconds(1800.0, "How far the growth is carried on.")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=ALLOCATION,
+        labels=HELD,
         summary="A container's GPU memory grows towards its limit.",
         description=(
             "${CONTAINER} uses {{ $value | humanizePercentage }} of the memory of ${DEVICE}; at"
             " this rate it is full within {{ ${horizonSeconds} | humanizeDuration }}."
         ),
         expr="""
-            max by (${ALLOCATION}) (
-              gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes
-            )
-            and on (${ALLOCATION_KEY})
+            max by (${HELD}) (gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes)
+            and on (${HOLD})
             predict_linear(gpu_container_memory_used_bytes[30m], ${horizonSeconds})
             > gpu_container_memory_limit_bytes
-            and on (${ALLOCATION_KEY})
+            and on (${HOLD})
             min_over_time(gpu_container_memory_used_bytes[9m])
             > max_over_time(gpu_container_memory_used_bytes[9m] offset 10m)
-            and on (${ALLOCATION_KEY})
+            and on (${HOLD})
             min_over_time(gpu_container_memory_used_bytes[9m] offset 10m)
             > max_over_time(gpu_container_memory_used_bytes[9m] offset 20m)
             ${NOT_EXEMPT_MEMORY}
@@ -125,27 +107,19 @@ MEMORY: Final = (
     ),
     Alert(
         name="GPUMemoryNearlyFull",
-        severity="info",
-        for_="15m",
-        settings={
-            "used": ratio(0.95, "Share of memory in use from which it is nearly full."),
-            "change": ratio(
-                0.01, "Change within 10 minutes below which memory counts as preallocated."
-            ),
-        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=ALLOCATION,
+        labels=HELD,
         summary="A container has nearly all of its GPU's memory in use.",
         description=(
             "${CONTAINER} uses {{ $value | humanizePercentage }} of the memory of ${DEVICE}, and"
             " its use changes: it is not simply allocated beforehand."
         ),
         expr="""
-            max by (${ALLOCATION}) (
+            max by (${HELD}) (
               gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes
             ) > ${used}
-            and on (${ALLOCATION_KEY})
+            and on (${HOLD})
             (
               max_over_time(gpu_container_memory_used_bytes[10m])
               - min_over_time(gpu_container_memory_used_bytes[10m])
@@ -155,9 +129,6 @@ MEMORY: Final = (
     ),
     Alert(
         name="GPUContainerHostOOMKilled",
-        severity="warning",
-        for_="0s",
-        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=CONTAINER,

@@ -1,4 +1,4 @@
-"""The Python stubs of the kubelet's pod-resources API, made from its official proto."""
+"""The Python stubs of the kubelet's APIs, made from their official protos."""
 
 import sysconfig
 import tempfile
@@ -7,13 +7,16 @@ from pathlib import Path
 from grpc_tools import protoc  # type: ignore[import-untyped]  # ships no types
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PROTO = Path("exporter/kubelet/podresources/v1/api.proto")
+_PROTOS = (
+    Path("exporter/kubelet/podresources/v1/api.proto"),
+    Path("exporter/kubelet/deviceplugin/v1beta1/api.proto"),
+)
 
 
 def generate() -> dict[Path, bytes]:
     """Return the content of each stub by its absolute path; write nothing.
 
-    The result depends on the proto and on the locked versions of grpcio-tools and mypy-protobuf.
+    The result depends on the protos and on the locked versions of grpcio-tools and mypy-protobuf.
     Raises ``RuntimeError`` when protoc refuses.
     """
     scripts = Path(sysconfig.get_path("scripts"))
@@ -29,10 +32,10 @@ def generate() -> dict[Path, bytes]:
                 f"--grpc_python_out={folder}",
                 f"--mypy_out=quiet:{folder}",
                 f"--mypy_grpc_out=quiet:{folder}",
-                str(_PROTO),
+                *map(str, _PROTOS),
             ]
         )
         if status:
-            raise RuntimeError(f"protoc ended with {status} on {_PROTO}")
+            raise RuntimeError(f"protoc ended with {status} on {', '.join(map(str, _PROTOS))}")
         made = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         return {_ROOT / path.relative_to(folder): path.read_bytes() for path in made}

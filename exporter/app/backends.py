@@ -30,6 +30,15 @@ def make_backend(config: Config) -> Backend:
             return _nvml()
 
 
+def brings_sources(backend: Backend) -> bool:
+    """Whether a kubelet and an API server come with the backend, in place of real ones."""
+    if backend.name != "simulated":
+        return False
+    from exporter.gpus.simulated.backend import SimulatedBackend  # noqa: PLC0415
+
+    return not (isinstance(backend, SimulatedBackend) and backend.pods_of_cluster)
+
+
 def _try_driver() -> None:
     # A backend of its own, which is left alone where the driver hangs.
     backend = _nvml()

@@ -18,7 +18,7 @@ import click
 
 from exporter.app import checks
 from exporter.app.api_server import try_pods, try_resource_slices, watches_pods
-from exporter.app.backends import make_backend
+from exporter.app.backends import brings_sources, make_backend
 from exporter.app.checks import Finding, Level, Readings
 from exporter.app.exits import ExitCode
 from exporter.app.patience import within
@@ -60,6 +60,8 @@ def examine(
         (nodes,) = within(patience, [partial(checks.device_nodes, root)])
         yield checks.failed("device nodes", nodes) if isinstance(nodes, Exception) else nodes
     yield from _gpus(backend, environment, root, patience)
+    # The simulated node brings these, unless its pods are a cluster's.
+    simulated = brings_sources(backend)
     yield checks.kubelet_socket(config, simulated=simulated) or _kubelet(config, patience)
     yield checks.node_name(config)
     yield checks.pid_namespace(root)

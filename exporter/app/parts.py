@@ -30,15 +30,15 @@ class Parts:
 
 
 @asynccontextmanager
-async def running(config: Config, ticks: Ticks) -> AsyncIterator[Parts]:
-    """Run everything but the web server.
+async def running(config: Config, ticks: Ticks, *, advertise: bool = False) -> AsyncIterator[Parts]:
+    """Run everything but the web server; ``advertise`` as in :meth:`Sources.open`.
 
     Raises :class:`~exporter.config.sources.ConfigError` before anything runs.
     """
     backend = make_backend(config)
     sources = Sources(config)
     try:
-        await sources.open(backend)
+        await sources.open(backend, advertise=advertise)
         process = CollectorRegistry()
         ProcessCollector(registry=process)
         exposition = Exposition(

@@ -70,7 +70,7 @@ async def _serve(config: Config) -> int:
         peak_window=config.peak_window,
     )
     with socket:
-        async with running(config, ticks) as parts:
+        async with running(config, ticks, advertise=True) as parts:
             handlers = Handlers(
                 parts.exposition,
                 snapshot=lambda: parts.sampler.snapshot,

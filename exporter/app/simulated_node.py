@@ -33,9 +33,7 @@ class SimulatedProcesses:
         now = self._backend.seconds
         if now - self._looked >= _PROCESSES_SECONDS:
             self._looked = now
-            self._running = {
-                pid: state.container for state in self._backend.containers() for pid in state.pids
-            }
+            self._running = self._backend.processes()
         found = {pid: self._running[pid] for pid in pids if pid in self._running}
         return Attribution({pid: who for pid, who in found.items() if who in holders}, holders)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from exporter.app.api_server import watches_pods
 from exporter.config import Config
@@ -22,6 +22,9 @@ from exporter.model.oom import OomVerdict
 from exporter.model.snapshot import SourceHealth
 from exporter.processes.owners import ProcessOwners
 from exporter.sampling.shared import PodProcesses, ProcessContainers
+
+if TYPE_CHECKING:
+    from exporter.gpus.simulated.backend import SimulatedBackend
 
 _BEFORE_SECONDS = 60.0
 
@@ -43,10 +46,14 @@ class Sources:
         """Health of parts that are no sources, but whose failures have to show."""
         return (self._events.health,) if self._events else ()
 
-    async def open(self, backend: Backend) -> None:
-        """Raise :class:`ConfigError` before anything runs."""
+    async def open(self, backend: Backend, *, advertise: bool = False) -> None:
+        """Open what the configuration asks for.
+
+        ``advertise``: where the pods of simulated GPUs are a cluster's, have its kubelet give them
+        devices. One program on a node may do so. Raises :class:`ConfigError` before anything runs.
+        """
         if backend.name == "simulated":
-            await self._open_simulated(backend)
+            await self._open_simulated(backend, advertise=advertise)
         else:
             self._open_real()
 
@@ -70,7 +77,7 @@ class Sources:
             self.pods = self._watch(ApiAccess(), config.node)
             self.processes = PodProcesses(ProcessOwners(), self.pods.pods)
 
-    async def _open_simulated(self, backend: Backend) -> None:
+    async def _open_simulated(self, backend: Backend, *, advertise: bool) -> None:
         """Open the same sources, of a kubelet and an API server that the simulated node brings."""
         from exporter.app import simulated_node  # noqa: PLC0415
         from exporter.gpus.simulated.backend import SimulatedBackend  # noqa: PLC0415
@@ -78,10 +85,12 @@ class Sources:
 
         if not isinstance(backend, SimulatedBackend):
             raise TypeError(f"{backend.name} is no simulated node")
+        if backend.pods_of_cluster:
+            self._open_cluster(backend, advertise=advertise)
+            return
         config = self._config
         if config.kubelet != "off":
-            folder = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-exporter-"))
-            socket = Path(folder, "kubelet.sock")
+            socket = Path(self.stack.enter_context(_temporary_folder()), "kubelet.sock")
             self.background(simulated_node.serve_kubelet(backend, socket), "simulated kubelet")
             self.claims = self._mapper(socket)
         if config.pod_watch != "off":
@@ -90,6 +99,25 @@ class Sources:
             self.background(simulated_node.serve_pods(backend, server, node), "simulated pods")
             self.pods = self._watch(ApiAccess.at(server.url), node)
             self.processes = simulated_node.SimulatedProcesses(backend)
+
+    def _open_cluster(self, backend: "SimulatedBackend", *, advertise: bool) -> None:
+        """Open the real sources, and have the cluster's pods be on the simulated GPUs."""
+        from exporter.app.simulated_cluster import Loads, real_gpu  # noqa: PLC0415
+        from exporter.app.simulated_node import SimulatedProcesses  # noqa: PLC0415
+        from exporter.kubelet.plugin import DevicePlugins  # noqa: PLC0415
+
+        if found := real_gpu():
+            raise ConfigError(f"scenario: GPUs are not simulated on a node that has some: {found}")
+        self._open_real()
+        self.processes = SimulatedProcesses(backend)
+        if self.claims is None:
+            return
+        loads = Loads(backend, self.claims, self.pods)
+        self.background(loads.run(), "simulated loads")
+        if advertise:
+            folder = self._config.kubelet_socket.parent.parent / "device-plugins"
+            plugins = DevicePlugins(folder, backend.advertised)
+            self.background(plugins.run(), "device plugins")
 
     def _mapper(self, socket: Path) -> Mapper:
         config = self._config
@@ -129,6 +157,15 @@ def oom_message(verdict: OomVerdict) -> str:
 
 def _gib(number: int) -> str:
     return f"{number / 2**30:.1f}"
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder that goes by itself, also in a container whose root is read-only."""
+    prefix = "gpu-exporter-"
+    try:
+        return tempfile.TemporaryDirectory(prefix=prefix)
+    except FileNotFoundError:
+        return tempfile.TemporaryDirectory(prefix=prefix, dir="/dev/shm")
 
 
 async def _cancel(task: asyncio.Task[NoReturn]) -> None:

@@ -19,6 +19,9 @@ _Json = Mapping[str, Any]
 EXEMPT: Final = "kube-gpu-exporter/exempt"
 """Annotation, or label, by which a pod is exempt from alerts: words of ``Exemption``, by commas."""
 
+SIMULATE: Final = "kube-gpu-exporter/simulate"
+"""Annotation by which a pod says what it does on simulated GPUs."""
+
 # Reasons of a container that say more than its pod's reason.
 _OWN_REASONS: Final = {"OOMKilled", "Completed"}
 
@@ -88,9 +91,11 @@ def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
             ContainerRecord(
                 name=sys.intern(status["name"]),
                 container_id=_without_scheme(status.get("containerID")),
+                running_since=_running_since(status),
             )
             for status in _statuses(pod)
         ),
+        simulate=(metadata.get("annotations") or {}).get(SIMULATE),
     )
 
 
@@ -141,6 +146,11 @@ def _statuses(pod: Pod) -> Iterator[_Json]:
         if container["name"] in sidecars:
             yield container
     yield from status.get("containerStatuses") or ()
+
+
+def _running_since(status: _Json) -> UnixSeconds | None:
+    running = (status.get("state") or {}).get("running") or {}
+    return _unix(running.get("startedAt"))
 
 
 def _without_scheme(container_id: str | None) -> str | None:

@@ -45,6 +45,8 @@ class ContainerRecord:
     name: str
     container_id: str | None = None
     """The present run's, by the runtime, without its scheme; ``None`` until there is one."""
+    running_since: UnixSeconds | None = None
+    """``None``: the container does not run."""
 
 
 class Exemption(StrEnum):
@@ -69,6 +71,8 @@ class PodRecord:
     """Those that the configuration allows, by their own keys."""
     exempt: frozenset[Exemption] = frozenset()
     containers: tuple[ContainerRecord, ...] = ()
+    simulate: str | None = None
+    """What the pod does on simulated GPUs, by its annotation."""
 
     @property
     def pod_name(self) -> PodName:

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 import exporter
+from exporter.gpus.simulated import SimulatedBackend
+from exporter.gpus.simulated.annotation import ANNOTATION, parse_annotation
 from exporter.metrics.table import TABLE
 from tests.daemonset.render import KUSTOMIZE, ROOT, Object, find, kustomize, run
 from tests.daemonset.validation import problems
@@ -21,6 +23,7 @@ COMPONENTS: Final = sorted(path.name for path in (KUSTOMIZE / "components").iter
 EXAMPLES: Final = sorted((ROOT / "daemonset" / "examples").glob("*.yaml"))
 OBJECTS: Final = [path for path in EXAMPLES if path.stem != "prometheus-adapter"]
 """Those of the examples that are objects; the other is a part of one that is there already."""
+SCALING: Final = [path for path in EXAMPLES if path.stem != "simulated-pods"]
 APPLY_LIMIT_BYTES: Final = 262_144
 """Of all annotations of an object; ``kubectl apply`` keeps the object in one."""
 
@@ -91,8 +94,7 @@ def test_components_go_together(both: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_another_namespace_and_image_reach_everything(tmp_path: Path) -> None:
-    name = f"{exporter.REGISTRY}/kube-gpu-exporter"
-    image = {"name": name, "newName": "registry.test/gpu", "newTag": "7"}
+    image = {"name": "kube-gpu-exporter", "newName": "registry.test/gpu", "newTag": "7"}
     made = composed(
         tmp_path, namespace="elsewhere", images=[image], components=["pod-monitor", "dashboards"]
     )
@@ -144,12 +146,12 @@ def test_gpus_are_asked_for_by_a_mount_of_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_only_nodes_of_linux_are_taken(name: str) -> None:
-    assert pod(overlay(name))["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    chosen = {"kube-gpu-exporter/simulated-gpus": "true"} if name == "simulated" else {}
+    assert pod(overlay(name))["nodeSelector"] == {"kubernetes.io/os": "linux"} | chosen
 
 
 def test_the_image_is_this_version(base: Sequence[Object]) -> None:
-    image = f"{exporter.REGISTRY}/kube-gpu-exporter:{exporter.__version__}"
-    assert container(base)["image"] == image
+    assert container(base)["image"] == f"kube-gpu-exporter:{exporter.__version__}"
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -273,7 +275,7 @@ def test_example_is_valid(path: Path) -> None:
     assert problems(yaml.safe_load_all(path.read_text())) == []
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SCALING, ids=lambda path: path.stem)
 def test_queries_of_an_example_are_promql_on_our_metrics(path: Path, tmp_path: Path) -> None:
     queries = list(_queries(yaml.safe_load(path.read_text())))
     assert queries or path.stem == "horizontalpodautoscaler"
@@ -283,6 +285,15 @@ def test_queries_of_an_example_are_promql_on_our_metrics(path: Path, tmp_path: P
     _promtool("check", "rules", checked)
     names = {family.name for family in TABLE}
     assert {name for query in queries for name in re.findall(r"\bgpu_\w+", query)} <= names
+
+
+def test_pods_of_an_example_say_what_the_simulated_node_knows() -> None:
+    advertised = SimulatedBackend(scenario="cluster").advertised()
+    for made in yaml.safe_load_all((ROOT / "daemonset/examples/simulated-pods.yaml").read_text()):
+        pod = made["spec"].get("template", made)
+        assert parse_annotation(pod["metadata"]["annotations"][ANNOTATION])
+        (one,) = pod["spec"]["containers"]
+        assert one["resources"]["limits"].keys() <= advertised.keys()
 
 
 def test_only_the_deployments_own_pods_scale_it(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ MORE: Final[Mapping[str, set[str]]] = {
 HOST_PATHS: Final[Mapping[str, set[str]]] = {
     "gke": {"/home/kubernetes/bin/nvidia"},
     "eks-karpenter": {"/dev/null"},
+    "simulated": {"/var/lib/kubelet/device-plugins"},
 }
+WRITABLE: Final[Mapping[str, set[str]]] = {"simulated": {"/var/lib/kubelet/device-plugins"}}
 
 OVERLAYS: Final = sorted(path.name for path in (KUSTOMIZE / "overlays").iterdir())
 
@@ -116,7 +118,13 @@ def test_host_paths_are_those_listed_and_read_only(name: str) -> None:
     pod = spec(name)
     paths = {volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume}
     assert paths == {"/var/lib/kubelet/pod-resources"} | HOST_PATHS.get(name, set())
-    assert all(mount["readOnly"] for one in pod["containers"] for mount in one["volumeMounts"])
+    written = {
+        mount["mountPath"]
+        for one in pod["containers"]
+        for mount in one["volumeMounts"]
+        if not mount.get("readOnly")
+    }
+    assert written == WRITABLE.get(name, set())
     assert all(one["securityContext"]["readOnlyRootFilesystem"] for one in pod["containers"])
 
 

@@ -15,8 +15,7 @@ import yaml
 from rules import render
 from rules.alerts import ALERTS
 from rules.recording import RECORDINGS
-from rules.setting import Value
-from rules.settings import defaults
+from rules.settings import Value, defaults
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,19 +2,21 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from exporter.gpus import GpuError
 from exporter.gpus.simulated.containers import ContainerState, containers
+from exporter.gpus.simulated.guests import Guest, Guests
 from exporter.gpus.simulated.meter import Meter
 from exporter.gpus.simulated.node import Node
 from exporter.gpus.simulated.profiles import PROFILES
 from exporter.gpus.simulated.reader import SimulatedReader
 from exporter.gpus.simulated.scenario import load_scenario
-from exporter.model.claims import Claims
+from exporter.model.claims import Claims, Container
 from exporter.model.clocks import UnixSeconds, unix_time
-from exporter.model.devices import Driver
+from exporter.model.devices import Driver, Gpu
 from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
 
 
@@ -40,7 +42,15 @@ class SimulatedBackend:
         wall: Callable[[], UnixSeconds] = unix_time,
     ) -> None:
         self.profile = PROFILES[profile]
-        self.node = Node(self.profile, load_scenario(scenario, self.profile), seed)
+        played = load_scenario(scenario, self.profile)
+        if played.pods_of_cluster:
+            # A cluster may have real GPUs beside these.
+            board = self.profile.board
+            self.profile = replace(
+                self.profile, board=replace(board, model=f"{board.model} (simulated)")
+            )
+        self.node = Node(self.profile, played, seed)
+        self._guests = Guests(self.node, seed, speed)
         self.speed = speed
         self._clock = clock
         self._start, self._start_unix = clock(), wall()
@@ -89,6 +99,36 @@ class SimulatedBackend:
     def containers(self) -> Sequence[ContainerState]:
         """Return the containers that have started in this run of the scenario."""
         return containers(self.node, self.scenario_seconds, self._unix)
+
+    @property
+    def pods_of_cluster(self) -> bool:
+        """Whether the pods are those of a real kubelet: see :meth:`occupy`."""
+        return self.node.pods_of_cluster
+
+    def occupy(self, guests: Iterable[Guest]) -> None:
+        """Have these containers of a cluster be on the GPUs from now on, and no others."""
+        self._guests.set(guests, self.scenario_seconds)
+
+    def gpus(self) -> Sequence[Gpu]:
+        """Return the node's GPUs, also those that can't be reached."""
+        return self.node.gpus(self.scenario_seconds)
+
+    def advertised(self) -> Mapping[str, Mapping[str, bool]]:
+        """Return a device plugin's ids by resource, each with whether its device is healthy."""
+        return self.node.advertised(self.scenario_seconds)
+
+    def shared_by_mps(self, gpu: Gpu) -> bool:
+        return self.node.shared_by_mps(gpu.index)
+
+    def processes(self) -> Mapping[int, Container]:
+        """Return the container of each process on the node."""
+        if self.pods_of_cluster:
+            return self._guests.pids()
+        return {pid: state.container for state in self.containers() for pid in state.pids}
+
+    def scenario_time(self, unix: UnixSeconds) -> float:
+        """Return the scenario's time at a Unix time: before the scenario's start, negative."""
+        return (unix - self._start_unix) * self.speed
 
     @property
     def kubelet_down(self) -> bool:

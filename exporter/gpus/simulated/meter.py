@@ -91,14 +91,14 @@ class Meter:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """To be held while the state is advanced and read."""
     _step: int = -1
-    _segment: Segment | None = None
+    _gpu: Gpu | None = None
 
     def __post_init__(self) -> None:
         self._reset()
 
     def segment(self, seconds: float) -> Segment:
         """Return what is on the GPU at ``seconds`` of real time since the start."""
-        return self.node.segment(self.index, self.node.cycle(seconds * self.speed)[1])
+        return self.node.segment(self.index, seconds * self.speed)
 
     def advance(self, seconds: float) -> None:
         """Bring the state to ``seconds`` of real time since the start."""
@@ -108,16 +108,15 @@ class Meter:
             self._step = step
 
     def _advance(self, step: int, seconds: float) -> None:
-        _, phase = self.node.cycle(step * STEP_SECONDS * self.speed)
-        segment = self.node.segment(self.index, phase)
-        if segment is not self._segment:
-            if self._segment is None or segment.gpu is not self._segment.gpu:
-                self.totals = {}
-            self._segment = segment
+        time = step * STEP_SECONDS * self.speed
+        segment = self.node.segment(self.index, time)
+        if segment.gpu is not self._gpu:
+            self.totals = {}
+            self._gpu = segment.gpu
         if not segment.reachable:
             self._reset()
             return
-        asked = tuple(_asked(segment, phase, step))
+        asked = tuple(_asked(self.node, segment, time, step))
         by_instance = _loads(segment, asked)
         self.load = _board_load(segment.gpu, by_instance)
         seconds = seconds if step else 0.0
@@ -200,10 +199,10 @@ def _grid(done: int, until: int) -> Iterator[tuple[int, int]]:
         yield step, 1
 
 
-def _asked(segment: Segment, phase: float, step: int) -> Iterator[tuple[Tenant, Load]]:
+def _asked(node: Node, segment: Segment, time: float, step: int) -> Iterator[tuple[Tenant, Load]]:
     """Yield what each tenant that does anything asks of its device."""
     for tenant in segment.tenants:
-        age = phase - tenant.start
+        age = node.age(tenant, time)
         if running(tenant.workload, age):
             asked = load(tenant.workload, age, tenant.key, step)
             if asked is not NOTHING:

@@ -1,12 +1,13 @@
 """The world: what is on each GPU, and what is wrong with it, at a moment of the scenario.
 
-Everything here is a pure function of scenario time, worked out from a :class:`Placement`.
+Everything here is a pure function of scenario time, worked out from a :class:`Placement`. Only
+what a cluster's pods do is not known before: see :meth:`Node.occupy`.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from exporter.gpus.simulated.placement import Era, Placement, Seat, Tenant, place
 from exporter.gpus.simulated.profiles import Profile
@@ -61,6 +62,15 @@ class Node:
         )
         self._starts = tuple(tuple(s.start for s in row) for row in self._segments)
         self._happenings = tuple(sorted(self._tell(), key=lambda h: h.at))
+        self.pods_of_cluster = scenario.pods_of_cluster
+        self._guests: Mapping[int, Sequence[Tenant]] = {}
+
+    def occupy(self, guests: Mapping[int, Sequence[Tenant]]) -> None:
+        """Take the cluster's pods, by GPU index, in place of those that were there.
+
+        One whose end has passed may stay for a while: what it did is integrated later.
+        """
+        self._guests = guests
 
     def cycle(self, time: float) -> tuple[int, float]:
         """Return how often the scenario has started over, and the time in the current run."""
@@ -69,8 +79,22 @@ class Node:
         runs = int(time // self._repeat)
         return runs, time - runs * self._repeat
 
-    def segment(self, index: int, phase: float) -> Segment:
-        """Return what is on GPU ``index`` at ``phase`` of the scenario's run."""
+    def segment(self, index: int, time: float) -> Segment:
+        """Return what is on GPU ``index`` at ``time``."""
+        segment = self._in_run(index, self.cycle(time)[1])
+        guests = self._guests.get(index, ())
+        present = tuple(guest for guest in guests if guest.start <= time < guest.end)
+        return replace(segment, tenants=present) if present else segment
+
+    def gpus(self, time: float) -> Sequence[Gpu]:
+        """Return every GPU as it is cut at ``time``, also one that can't be reached."""
+        return [self.segment(index, time).gpu for index in range(self.profile.gpu_count)]
+
+    def age(self, tenant: Tenant, time: float) -> float:
+        """Return for how long a tenant has been on its device."""
+        return (time if tenant.of_cluster else self.cycle(time)[1]) - tenant.start
+
+    def _in_run(self, index: int, phase: float) -> Segment:
         return self._segments[index][bisect_right(self._starts[index], phase) - 1]
 
     def shared_by_mps(self, index: int) -> bool:
@@ -118,23 +142,31 @@ class Node:
 
     def claims(self, time: float) -> Claims:
         """Return what the kubelet knows: who holds which device id, and which ids are healthy."""
-        _, phase = self.cycle(time)
-        segments = [self.segment(i, phase) for i in range(self.profile.gpu_count)]
-        allocatable: dict[str, tuple[str, ...]] = {}
-        for segment in segments:
-            if "gpu_lost" not in segment.active:
-                for seat in segment.seats:
-                    allocatable[seat.resource] = allocatable.get(seat.resource, ()) + seat.ids
+        segments = [self.segment(i, time) for i in range(self.profile.gpu_count)]
         return Claims(
             held=tuple(c for s in segments for tenant in s.tenants for c in tenant.claims),
-            allocatable=allocatable,
+            allocatable={
+                resource: tuple(device_id for device_id, healthy in ids.items() if healthy)
+                for resource, ids in self.advertised(time).items()
+                if any(ids.values())
+            },
         )
+
+    def advertised(self, time: float) -> Mapping[str, Mapping[str, bool]]:
+        """Return a device plugin's ids by resource, each with whether its device is healthy."""
+        found: dict[str, dict[str, bool]] = {}
+        for index in range(self.profile.gpu_count):
+            segment = self.segment(index, time)
+            for seat in segment.seats:
+                healthy = "gpu_lost" not in segment.active
+                found.setdefault(seat.resource, {}).update(dict.fromkeys(seat.ids, healthy))
+        return found
 
     def _tell(self) -> Iterator[Happening]:
         for fault in self._faults:
             if fault.gpu is None:
                 continue
-            gpu = self.segment(fault.gpu, fault.at).gpu
+            gpu = self._in_run(fault.gpu, fault.at).gpu
             match fault.kind:
                 case "xid":
                     yield Happening(fault.at, gpu, fault.code)

@@ -41,6 +41,8 @@ class Tenant:
     peers: int
     """GPUs that its pod holds beside this one: it talks to them over NVLink."""
     exempt: str
+    of_cluster: bool = False
+    """Whether a real kubelet placed it: its time is not that of the scenario's run."""
 
     @property
     def container(self) -> Container:

@@ -16,6 +16,8 @@ _MPS_SERVER_MIB = 30
 _MPS_SERVER_PID = 5_000
 _FIRST_PID = 10_000
 _PIDS = 4_000_000
+_HAIR = 1e-6
+"""In MiB: so that a size said in bytes is not a MiB less for its way through a ratio."""
 _RESTARTS = 1_000
 """More than a container makes in one run of a scenario."""
 
@@ -25,7 +27,7 @@ def processes(node: Node, index: int, segment: Segment, time: float) -> tuple[Pr
 
     Where more is asked for than there is, who came first keeps what they have.
     """
-    runs, phase = node.cycle(time)
+    runs, _ = node.cycle(time)
     mps = node.shared_by_mps(index)
     found = []
     free = {i: memory.free_bytes // MIB for i, memory in _empty(node, segment).items()}
@@ -37,11 +39,12 @@ def processes(node: Node, index: int, segment: Segment, time: float) -> tuple[Pr
             held = _MPS_SERVER_MIB * MIB
             found.append(Process(pid, ProcessType.COMPUTE, held, part, None if part is None else 0))
     for tenant in segment.tenants:
-        age = phase - tenant.start
+        age = node.age(tenant, time)
         if not running(tenant.workload, age):
             continue
         part = tenant.slice.gpu_instance if tenant.slice else None
-        held = min(free[part], int(sizes[part] * memory_ratio(tenant.workload, age)))
+        ratio = memory_ratio(tenant.workload, age, sizes[part] * MIB)
+        held = min(free[part], int(sizes[part] * ratio + _HAIR))
         free[part] -= held
         found.append(
             Process(
@@ -57,6 +60,8 @@ def processes(node: Node, index: int, segment: Segment, time: float) -> tuple[Pr
 
 def pid_of(node: Node, tenant: Tenant, runs: int, age: float) -> int:
     """Return the host's pid of a tenant's process at ``age``: another one after each restart."""
+    if tenant.of_cluster:  # each run is a tenant of its own
+        return _FIRST_PID + tenant.number % _PIDS
     generation = runs * _RESTARTS + restarts(tenant.workload, age)
     return _FIRST_PID + (generation * len(node.tenants) + tenant.number) % _PIDS
 

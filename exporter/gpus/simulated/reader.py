@@ -205,10 +205,10 @@ class SimulatedReader:
             before = Totals()
         self._tenants_mark = totals, totals.copy()
         seconds = totals.seconds - before.seconds
-        runs, phase = self._node.cycle(time)
+        runs, _ = self._node.cycle(time)
         told = []
         for tenant in segment.tenants:
-            age = phase - tenant.start
+            age = self._node.age(tenant, time)
             busy = totals.tenants.get(tenant.number, 0.0) - before.tenants.get(tenant.number, 0.0)
             if busy > 0 and running(tenant.workload, age):
                 pid = pid_of(self._node, tenant, runs, age)

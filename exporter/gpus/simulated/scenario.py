@@ -37,6 +37,10 @@ time::
         code: 31
       - {fault: gpu_lost, gpu: 7, at: 6m, for: 60s}   # without `for`: it stays
 
+With ``pods: cluster`` in place of a list, the pods are those to which the kubelet of a real node
+gives the simulated devices, and a pod's annotation ``kube-gpu-exporter/simulate`` says what the pod
+does there, such as ``utilization=20%-80%, memory=10Gi``: see docs/install.md.
+
 Each entry may say ``profiles: [t4, h100]``; elsewhere it is left out. Workloads and their
 parameters are those of :mod:`exporter.gpus.simulated.workloads`. ``backoff`` restarts a ``leak``,
 or a ``host_leak``, after that time; a ``leak`` with ``silent: true`` leaves no words of its end.
@@ -60,8 +64,9 @@ from exporter.document import (
     parse,
     read_file,
 )
+from exporter.gpus.simulated.annotation import read_workload
 from exporter.gpus.simulated.profiles import PROFILES, Profile
-from exporter.gpus.simulated.workloads import DEFAULTS, Workload, WorkloadKind
+from exporter.gpus.simulated.workloads import Workload
 from exporter.model.claims import Container, Sharing
 from exporter.model.readings import RECOVERY_ACTIONS
 
@@ -147,6 +152,8 @@ class Scenario:
     repeat: float
     setups: tuple[Setup, ...]
     pods: tuple[Pod, ...]
+    pods_of_cluster: bool
+    """Whether pods are those of a real kubelet; then there are none here."""
     faults: tuple[Fault, ...]
 
 
@@ -212,10 +219,10 @@ class _Reader:
         if self._repeat == 0:
             raise root.at("repeat").error("repeat: has to be more than 0")
         setups = root.get("gpus", lambda value: self._entries(value, self._setup), ())
-        pods = root.get("pods", lambda value: self._entries(value, self._pod), ())
+        pods = root.get("pods", self._pods, ())
         faults = root.get("faults", lambda value: self._entries(value, self._fault), ())
         root.finish()
-        return Scenario(description, self._repeat, setups, pods, faults)
+        return Scenario(description, self._repeat, setups, pods or (), pods is None, faults)
 
     def _entries(self, value: Value, read: Callable[[Entry], E]) -> tuple[E, ...]:
         entries = []
@@ -244,6 +251,9 @@ class _Reader:
             renamed=entry.get("renamed", Value.boolean, default=False),
         )
 
+    def _pods(self, value: Value) -> tuple[Pod, ...] | None:
+        return None if value.is_text("cluster") else self._entries(value, self._pod)
+
     def _pod(self, entry: Entry) -> Pod:
         start = entry.get("start", Value.seconds, 0.0)
         end = entry.get("end", Value.seconds, self._repeat)
@@ -253,7 +263,7 @@ class _Reader:
                 raise entry.at("duration").error("give 'end' or 'duration', not both")
             end = start + duration
         self._check_times(entry, start, end)
-        workload = entry.take("workload", _workload)
+        workload = entry.take("workload", read_workload)
         if workload.leaks and workload.backoff is None:
             end = min(end, start + workload.period)
         return Pod(
@@ -310,30 +320,6 @@ class _Reader:
             raise entry.error(
                 f"goes on after the scenario repeats, at {format_duration(self._repeat)}"
             )
-
-
-def _workload(value: Value) -> Workload:
-    kinds = tuple(WorkloadKind)
-    if not value.is_mapping:
-        return DEFAULTS[WorkloadKind(value.one_of(kinds))]
-    entry = value.entry()
-    base = DEFAULTS[entry.take("kind", lambda v: WorkloadKind(v.one_of(kinds)))]
-    workload = Workload(
-        base.kind,
-        memory=entry.get("memory", Value.ratio, base.memory),
-        utilization=entry.get("utilization", Value.ratio, base.utilization),
-        period=entry.get("period", Value.seconds, base.period),
-        backoff=entry.get("backoff", Value.seconds, base.backoff),
-        silent=entry.get("silent", Value.boolean, default=False),
-    )
-    entry.finish()
-    if workload.period == 0:
-        raise entry.at("period").error("period: has to be more than 0")
-    if workload.backoff is not None and not workload.leaks:
-        raise entry.at("backoff").error("only a leak is restarted")
-    if workload.silent and base.kind is not WorkloadKind.LEAK:
-        raise entry.at("silent").error("only a leak would have something to say")
-    return workload
 
 
 def _names(value: Value) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 
 class WorkloadKind(StrEnum):
+    STEADY = "steady"
+    """As busy as it says; of a range such as ``20%-80%``, another value every ``period``."""
     TRAINING = "training"
     """Busy throughout, with a dip for a checkpoint every ``period``."""
     INFERENCE = "inference"
@@ -37,13 +39,18 @@ class Workload:
     memory: float
     """Share of the device's memory that it takes."""
     utilization: float
-    """Share of time a kernel runs when it is busy."""
+    """Share of time a kernel runs when it is busy; of a range, its upper end."""
     period: float
     """Seconds; what for, the kind says."""
     backoff: float | None = None
     """Seconds from running out of memory to the restart; ``None``: it is not restarted."""
     silent: bool = False
     """Whether it runs out of memory without a word."""
+    memory_bytes: int | None = None
+    """What it takes of the device's memory where that is said in bytes; then it counts, and not
+    ``memory``."""
+    utilization_least: float | None = None
+    """The lower end of a range of utilization."""
 
     @property
     def leaks(self) -> bool:
@@ -55,6 +62,7 @@ DEFAULTS: Mapping[WorkloadKind, Workload] = MappingProxyType(
     {
         workload.kind: workload
         for workload in (
+            Workload(WorkloadKind.STEADY, memory=0.5, utilization=0.5, period=10.0),
             Workload(WorkloadKind.TRAINING, memory=0.7, utilization=0.97, period=60.0),
             Workload(WorkloadKind.INFERENCE, memory=0.4, utilization=0.9, period=8.0),
             Workload(WorkloadKind.NOTEBOOK, memory=0.2, utilization=0.6, period=30.0),
@@ -108,7 +116,7 @@ def restarts(workload: Workload, age: float) -> int:
 
 def running(workload: Workload, age: float) -> bool:
     """Return whether the container's process is there, and not waiting for its restart."""
-    return not workload.leaks or age % life(workload) < workload.period
+    return workload.backoff is None or age % life(workload) < workload.period
 
 
 def life(workload: Workload) -> float:
@@ -116,21 +124,42 @@ def life(workload: Workload) -> float:
     return workload.period + (workload.backoff or 0.0)
 
 
-def memory_ratio(workload: Workload, age: float) -> float:
-    """Return the share of the device's memory that the container's process holds."""
+def memory_ratio(workload: Workload, age: float, device_bytes: int) -> float:
+    """Return the share of the device's memory that the container's process allocates."""
+    base = workload.memory
+    if workload.memory_bytes is not None:
+        base = min(1.0, workload.memory_bytes / device_bytes)
     match workload.kind:
         case WorkloadKind.LEAK:
-            climbed = min(1.0, age % life(workload) / (_FULL_SHARE * workload.period))
-            return workload.memory + (1 - workload.memory) * climbed
+            climbed = min(1.0, _age_of_run(workload, age) / (_FULL_SHARE * workload.period))
+            return base + (1 - base) * climbed
         case WorkloadKind.TRAINING:
-            return workload.memory * min(1.0, 0.2 + 0.8 * age / _START_SECONDS)
+            return base * min(1.0, 0.2 + 0.8 * age / _START_SECONDS)
         case _:
-            return workload.memory
+            return base
+
+
+def _age_of_run(workload: Workload, age: float) -> float:
+    """Return the time since the last restart; who is not restarted here stays as it is."""
+    return age if workload.backoff is None else age % life(workload)
 
 
 def load(workload: Workload, age: float, key: int, moment: int) -> Load:
     """Return the load at ``age``; ``moment`` numbers the sample, for its noise."""
     return _LOADS[workload.kind](workload, age, key, noise(key, moment) - 0.5)
+
+
+def _steady(workload: Workload, age: float, key: int, jitter: float) -> Load:
+    least = workload.utilization_least
+    if least is None:
+        busy = workload.utilization * (1 + 0.06 * jitter)
+    else:
+        chosen = noise(key, 7919 * int(age // workload.period))
+        busy = least + (workload.utilization - least) * chosen
+    if busy <= 0:
+        return NOTHING
+    busy = min(1.0, busy)
+    return Load(busy, 0.7 * busy, 0.4 * busy, 0.5 * busy, 0.04 * busy)
 
 
 def _training(workload: Workload, age: float, _key: int, jitter: float) -> Load:
@@ -173,6 +202,7 @@ def _low_sm(workload: Workload, _age: float, _key: int, jitter: float) -> Load:
 
 _LOADS: Mapping[WorkloadKind, Callable[[Workload, float, int, float], Load]] = MappingProxyType(
     {
+        WorkloadKind.STEADY: _steady,
         WorkloadKind.TRAINING: _training,
         WorkloadKind.INFERENCE: _serving,
         WorkloadKind.NOTEBOOK: _notebook,

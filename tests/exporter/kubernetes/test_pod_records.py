@@ -30,7 +30,10 @@ def test_what_we_need_is_kept_and_the_rest_dropped() -> None:
         workload_kind="StatefulSet",
         workload="llm",
         labels={"app": "llm", "team": "nlp"},
-        containers=(ContainerRecord("server", "server-3"), ContainerRecord("pulling")),
+        containers=(
+            ContainerRecord("server", "server-3", UnixSeconds(1000.0)),
+            ContainerRecord("pulling"),
+        ),
     )
 
 

@@ -48,7 +48,7 @@ MISTAKES = {
         "6: sm: no such key; known here: kind, memory, utilization, period, backoff, silent"
     ),
     "pods:\n- {pod: a, gpu: 0, workload: {kind: idle, memory: 1.5}}": (
-        "2: memory: expected a ratio from 0 to 1, got '1.5'"
+        "2: memory: expected a ratio from 0 to 1, a percentage, or a size such as 10Gi, got '1.5'"
     ),
     "pods:\n- {pod: a, gpu: 0, workload: {kind: idle, backoff: 5s}}": "2: only a leak is restarted",
     "pods:\n- {pod: a, gpu: 0, workload: {kind: host_leak, silent: true}}": (
