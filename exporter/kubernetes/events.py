@@ -5,6 +5,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2s
 from typing import Any, Final, NoReturn
@@ -20,15 +21,20 @@ _COMPONENT: Final = "kube-gpu-exporter"
 _LONGEST_MESSAGE: Final = 1024
 _LONGEST_NAME: Final = 253
 _WAITING_LIMIT: Final = 100
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 20
+"""Times that an event is tried: for eight minutes, if nothing works meanwhile."""
+_LONGEST_BACK_OFF: Final = 30
+"""Times the first back-off."""
 _TIMEOUT_SECONDS: Final = 10.0
 
-_WORTH_AGAIN: Final = {
-    ApiFailure.UNAVAILABLE,
-    ApiFailure.TIMEOUT,
-    ApiFailure.RATE_LIMITED,
-    ApiFailure.SERVER_ERROR,
-}
+
+@dataclass(slots=True)
+class _Waiting:
+    """An event to be posted."""
+
+    path: str
+    event: Mapping[str, Any]
+    attempts: int = 0
 
 
 class EventWriter:
@@ -38,6 +44,9 @@ class EventWriter:
     reported twice, for instance after a restart of the exporter, gives one event. Posting takes the
     right to create events in all namespaces. Without the right no event is posted; health and one
     log line say so.
+
+    An event that fails, for whatever reason, is tried again after the others, because nobody can
+    know how long the reason lasts. A server that starts answers 403 for a second.
     """
 
     def __init__(
@@ -52,7 +61,8 @@ class EventWriter:
         self._node = node
         self._back_off_seconds = back_off_seconds
         self._rng = rng or random.SystemRandom()
-        self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque(maxlen=_WAITING_LIMIT)
+        self._waiting: deque[_Waiting] = deque(maxlen=_WAITING_LIMIT)
+        self._failures_in_row = 0
         self._some = asyncio.Event()
         self._failures: dict[str, int] = dict.fromkeys(ApiFailure, 0)
         self._error: ApiError | None = None
@@ -64,7 +74,7 @@ class EventWriter:
         """
         event = self._event(termination, reason, message)
         namespace = termination.container.namespace
-        self._waiting.append((f"/api/v1/namespaces/{namespace}/events", event))
+        self._waiting.append(_Waiting(f"/api/v1/namespaces/{namespace}/events", event))
         self._some.set()
 
     def health(self) -> SourceHealth:
@@ -81,34 +91,33 @@ class EventWriter:
             await self._some.wait()
             self._some.clear()
             while self._waiting:
-                await self._post(*self._waiting.popleft())
+                pause_seconds = await self._post(self._waiting.popleft())
+                await asyncio.sleep(pause_seconds)
 
-    async def _post(self, path: str, event: Mapping[str, Any]) -> None:
-        for attempt in range(_ATTEMPTS):
-            try:
-                async with self._access.ask(
-                    "POST", path, body=event, timeout_seconds=_TIMEOUT_SECONDS
-                ) as content:
-                    await content.read()
-            except ApiError as error:
-                if error.reason is ApiFailure.CONFLICT:  # it is there already
-                    break
-                self._failed(error)
-                if error.reason not in _WORTH_AGAIN:
-                    return
-                longest = self._back_off_seconds * 2**attempt
-                await asyncio.sleep(self._rng.uniform(longest / 2, longest))
-            else:
-                break
-        else:
-            return
-        self._error = None
+    async def _post(self, waiting: _Waiting) -> float:
+        """Try to post an event; return in how many seconds to go on."""
+        try:
+            async with self._access.ask(
+                "POST", waiting.path, body=waiting.event, timeout_seconds=_TIMEOUT_SECONDS
+            ) as content:
+                await content.read()
+        except ApiError as error:
+            if error.reason is not ApiFailure.CONFLICT:  # else it is there already
+                return self._failed(waiting, error)
+        self._error, self._failures_in_row = None, 0
+        return 0.0
 
-    def _failed(self, error: ApiError) -> None:
+    def _failed(self, waiting: _Waiting, error: ApiError) -> float:
         self._failures[error.reason] += 1
         if self._error is None or self._error.reason is not error.reason:
             _LOG.warning("no event posted: %s", error)
         self._error = error
+        waiting.attempts += 1
+        if waiting.attempts < _ATTEMPTS:
+            self._waiting.append(waiting)
+        longest = self._back_off_seconds * min(2**self._failures_in_row, _LONGEST_BACK_OFF)
+        self._failures_in_row += 1
+        return self._rng.uniform(longest / 2, longest)
 
     def _event(self, termination: Termination, reason: str, message: str) -> dict[str, Any]:
         container = termination.container

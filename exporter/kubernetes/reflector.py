@@ -22,10 +22,11 @@ _FROM_CACHE: Final = "0"
 """The resource version that any state of the server's cache satisfies. Without a version, each list
 would cost the server a read of all pods of the cluster."""
 
-# Nothing that goes away in seconds.
+# Most often these last until somebody changes a right. But a server that starts also refuses what
+# it will permit a second later, when it has loaded its roles.
 _REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NOT_FOUND}
 # After these, what is known may no longer be what the server holds.
-_LIST_AGAIN: Final = {ApiFailure.EXPIRED, ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
+_LIST_AGAIN: Final = {ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
 
 
 # What reading an object raises if the object is not as the API defines it.
@@ -57,8 +58,8 @@ class Timing:
     back_off: float = 1.0
     """After the first failure; doubled after each further one."""
     back_off_cap: float = 30.0
-    refused: float = 300.0
-    """After a refusal."""
+    refused_cap: float = 300.0
+    """Instead of ``back_off_cap`` for refusals by a server that has never let us in."""
 
 
 class Reflector:
@@ -96,7 +97,11 @@ class Reflector:
         self._rng = rng or random.SystemRandom()
         self._reason: ApiFailure | None = None
         self._failures_in_row = 0
+        self._admitted = False
+        """Whether the server has ever given a list."""
         self._listed = False
+        self._relisting = False
+        """Whether the list is due to an expired version, and nothing was heard since."""
         self._version = _FROM_CACHE
 
     async def run(self) -> NoReturn:
@@ -127,7 +132,7 @@ class Reflector:
                     # A list from the cache may fail for good where a list from the store does not.
                     self._version = ""
                     raise
-        self._version, self._listed = version, True
+        self._version, self._listed, self._admitted = version, True, True
         self.duration_seconds = self._clock() - started
         self._set_health(None)
 
@@ -176,7 +181,7 @@ class Reflector:
                 self._set_health(None)
                 async for line in content:
                     self._take(json.loads(line))
-                    quiet, self._failures_in_row = False, 0
+                    quiet, self._relisting, self._failures_in_row = False, False, 0
         except ApiError as error:
             if error.reason is ApiFailure.TIMEOUT:
                 raise ApiError(
@@ -189,7 +194,7 @@ class Reflector:
             raise ApiError(
                 ApiFailure.UNAVAILABLE, f"the API server ended the watch of {self._path} early"
             )
-        self._failures_in_row = 0
+        self._relisting, self._failures_in_row = False, 0
 
     def _take(self, event: Mapping[str, Any]) -> None:
         found = event["object"]
@@ -234,18 +239,25 @@ class Reflector:
 
     def _failed(self, error: ApiError) -> float:
         """Count a failure, and report it; return how long to wait, spread over half of the time."""
-        self._failures_in_row += 1
         self._failures[error.reason] += 1
+        if error.reason is ApiFailure.EXPIRED:
+            self._listed, self._version = False, ""
+            if not self._relisting:
+                # The server has forgotten what came after our version, as each server does in time
+                # and with each restart. That is no trouble, unless a new list does not help.
+                self._relisting = True
+                return 0.0
+        self._failures_in_row += 1
         refused = error.reason in _REFUSALS
         # A watch that breaks off is resumed where it was. It is trouble only if that does not help.
         if refused or not self._listed or self._failures_in_row > 1:
             self._set_health(error)
         if error.reason in _LIST_AGAIN:
             self._listed = False
-        if error.reason is ApiFailure.EXPIRED:
-            self._version = ""
         doubled = self._timing.back_off * 2 ** min(self._failures_in_row - 1, 10)
-        longest = self._timing.refused if refused else min(self._timing.back_off_cap, doubled)
+        shut_out = refused and not self._admitted
+        cap = self._timing.refused_cap if shut_out else self._timing.back_off_cap
+        longest = min(cap, doubled)
         return self._rng.uniform(longest / 2, longest)
 
     def _set_health(self, error: ApiError | None) -> None:

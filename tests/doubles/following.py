@@ -15,7 +15,7 @@ from exporter.kubernetes.watch import PodWatch
 from exporter.model.pods import Termination
 from tests.doubles.api_manifests import NODE
 
-QUICK = Timing(back_off=0.01, back_off_cap=0.02, refused=0.05)
+QUICK = Timing(back_off=0.01, back_off_cap=0.02, refused_cap=0.05)
 SINCE = 1000.0
 
 

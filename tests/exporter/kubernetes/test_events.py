@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[SimulatedApiServer]:
 async def writing(server: SimulatedApiServer) -> AsyncIterator[EventWriter]:
     """Run a writer to ``server`` for as long as the context lasts."""
     access = ApiAccess.at(server.url)
-    writer = EventWriter(access, "node-a", back_off_seconds=0.01)
+    writer = EventWriter(access, "node-a", back_off_seconds=0.001)
     task = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -105,35 +105,47 @@ async def test_without_the_right_it_says_so_once(
     async with writing(server) as writer:
         for restarts in range(3):
             post(writer, replace(TERMINATION, restart_count=restarts))
-        await until(lambda: writer.health().failures["forbidden"] == 3)
+        await until(lambda: writer.health().failures["forbidden"] == 60)
         health = writer.health()
         assert (health.name, health.up) == ("kubernetes_events", False)
         assert "simulated fault" in health.message
-        server.fault = None
-        post(writer)
-        await until(lambda: writer.health().up)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert server.calls["create"] == 4
 
 
-async def test_a_server_in_trouble_is_tried_again(server: SimulatedApiServer) -> None:
-    server.fault = Fault(status=503)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+async def test_a_server_that_refuses_for_a_while_gets_the_events_later(
+    server: SimulatedApiServer, status: int
+) -> None:
+    server.fault = Fault(status=status)
     async with writing(server) as writer:
-        post(writer)
-        await until(lambda: server.calls["create"] == 2)
+        for restarts in range(3):
+            post(writer, replace(TERMINATION, restart_count=restarts))
+        await until(lambda: server.calls["create"] >= 4)
         server.fault = None
-        await until(lambda: server.objects("events") and writer.health().up)
+        await until(lambda: len(server.objects("events")) == 3 and writer.health().up)
 
 
 async def test_an_event_is_given_up_after_some_attempts(server: SimulatedApiServer) -> None:
     server.fault = Fault(status=503)
     async with writing(server) as writer:
         post(writer)
-        await until(lambda: writer.health().failures["server_error"] == 4)
+        await until(lambda: writer.health().failures["server_error"] == 20)
+        await until(lambda: not writer._waiting)
         server.fault = None
         post(writer, replace(TERMINATION, restart_count=9))
         await until(lambda: server.objects("events"))
-        assert server.calls["create"] == 5
+        assert server.calls["create"] == 21
+
+
+async def test_an_event_that_no_server_takes_holds_up_no_others(
+    server: SimulatedApiServer,
+) -> None:
+    async with writing(server) as writer:
+        post(writer, replace(TERMINATION, container=Container("a/b", "llm-0", "server")))
+        for restarts in range(3):
+            post(writer, replace(TERMINATION, restart_count=restarts))
+        await until(lambda: len(server.objects("events")) == 3)
+        assert writer.health().failures["not_found"] < 5
 
 
 async def test_events_that_wait_are_bounded() -> None:

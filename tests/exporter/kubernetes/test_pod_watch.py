@@ -6,6 +6,7 @@ import logging
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -231,13 +232,71 @@ async def test_each_refusal_has_its_reason_and_ends(
         assert names(watch) == {"a"}
 
 
-async def test_after_a_refusal_it_is_long_quiet(server: SimulatedApiServer) -> None:
-    access = ApiAccess.at(server.url)
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_who_is_never_let_in_asks_ever_less_often(
+    server: SimulatedApiServer, status: int
+) -> None:
+    server.fault = Fault(status=status)
+    async with stepping(server) as watch:
+        pauses = [await watch._of_pods.step() for _ in range(11)]
+        assert_spread(pauses, (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300))
+        assert "simulated fault" in watch.health().message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_refusal_by_a_server_that_has_let_us_in_is_no_verdict_for_minutes(
+    server: SimulatedApiServer, status: int
+) -> None:
+    """A server that starts answers 403 until it has loaded its roles, which takes seconds."""
+    async with stepping(server) as watch:
+        await watch._of_pods._list()
+        server.fault = Fault(status=status)
+        pauses = [await watch._of_pods.step() for _ in range(8)]
+        assert_spread(pauses, (1, 2, 4, 8, 16, 30, 30, 30))
+        server.fault = None
+        server.put("pods", manifest("a"))
+        await watch._of_pods._list()
+        assert names(watch) == {"a"}
+
+
+async def test_a_server_that_starts_with_403_is_followed_within_seconds(
+    server: SimulatedApiServer,
+) -> None:
     server.fault = Fault(status=403)
-    watch = PodWatch(access, NODE, since=0)
-    assert 150 <= await watch._of_pods.step() <= 300
-    assert "ClusterRole" in watch.health().message
-    await access.close()
+    async with stepping(server) as watch:
+        waited = sum([await watch._of_pods.step() for _ in range(2)])
+        server.fault = None
+        await watch._of_pods._list()
+        assert watch.health().up
+    assert waited <= 3
+
+
+async def test_an_expired_version_costs_no_time_even_after_failures(
+    server: SimulatedApiServer,
+) -> None:
+    server.put("pods", manifest("a"))
+    async with stepping(server) as watch:
+        await watch._of_pods._list()
+        server.fault = Fault(status=503)
+        for _ in range(6):
+            await watch._of_pods.step()
+        server.fault = None
+        server.put("pods", manifest("b"))
+        server.compact()
+        assert await watch._of_pods.step() == 0
+        await watch._of_pods._list()
+        assert names(watch) == {"a", "b"}
+
+
+async def test_versions_that_expire_again_and_again_are_trouble(
+    server: SimulatedApiServer,
+) -> None:
+    server.fault = Fault(status=410)
+    async with stepping(server) as watch:
+        pauses = [await watch._of_pods.step() for _ in range(5)]
+        assert pauses[0] == 0
+        assert_spread(pauses[1:], (1, 2, 4, 8))
+        assert not watch.health().up
 
 
 async def test_a_refused_watch_turns_it_off_at_once(server: SimulatedApiServer) -> None:
@@ -270,15 +329,26 @@ async def test_a_stalled_watch_is_taken_up_again(server: SimulatedApiServer) -> 
         await until(lambda: "a" in names(watch))
 
 
-async def test_the_back_off_grows_and_is_spread(server: SimulatedApiServer) -> None:
+@asynccontextmanager
+async def stepping(server: SimulatedApiServer) -> AsyncIterator[PodWatch]:
+    """Return a watch that goes on only when it is told to."""
     access = ApiAccess.at(server.url)
-    server.fault = Fault(status=500)
-    watch = PodWatch(access, NODE, since=0, rng=random.Random(7))  # noqa: S311  no secret
-    pauses = [await watch._of_pods.step() for _ in range(8)]
+    yield PodWatch(access, NODE, since=0, rng=random.Random(7))  # noqa: S311  no secret
     await access.close()
-    for pause, longest in zip(pauses, (1, 2, 4, 8, 16, 30, 30, 30), strict=True):
-        assert longest / 2 <= pause <= longest
-    assert len(set(pauses)) == 8
+
+
+def assert_spread(pauses: list[float], longest: tuple[float, ...]) -> None:
+    """Assert that each pause lies between half of what it may be and all of it."""
+    for pause, limit in zip(pauses, longest, strict=True):
+        assert limit / 2 <= pause <= limit
+    assert len(set(pauses)) == len(pauses)
+
+
+async def test_the_back_off_grows_and_is_spread(server: SimulatedApiServer) -> None:
+    server.fault = Fault(status=500)
+    async with stepping(server) as watch:
+        pauses = [await watch._of_pods.step() for _ in range(8)]
+        assert_spread(pauses, (1, 2, 4, 8, 16, 30, 30, 30))
 
 
 async def test_only_changes_are_logged(
