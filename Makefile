@@ -16,11 +16,17 @@ $(shell setup/venv --works $(VENV) $(PYTHON) || rm -f $(RUNTIME))
 # The Debian packages of the servers that `make demo` and the tests run.
 SERVERS := prometheus,promtool:prometheus amtool,prometheus-alertmanager:prometheus-alertmanager
 
+SCRIPTS := setup/python setup/venv setup/system-packages daemonset/image/try .ci/run
+
+# What only a release needs runs from an environment of its own.
+RELEASE_TOOLS = $(BIN)/uv run --quiet --no-project --isolated --with-requirements setup/requirements-release.txt
+
 # Grafana's own types, for the dashboards' tests.
 SCHEMA       := tests/dashboards/schema
 SCHEMA_READY := $(SCHEMA)/node_modules/.package-lock.json
 
-.PHONY: run demo pictures test check update format lock setup test-hardware test-cluster bench gpu-report image clean
+.PHONY: run demo pictures test check audit update format lock setup test-hardware test-cluster bench \
+	gpu-report image release clean
 
 run: $(RUNTIME)
 	@$(BIN)/python -m exporter --backend auto $(ARGS)
@@ -47,6 +53,15 @@ check: $(SYNCED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m setup.generate --check
+	$(BIN)/shellcheck $(SCRIPTS)
+	@$(BIN)/python -m setup.go_tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/actionlint
+	$(BIN)/zizmor --quiet --offline --no-progress --persona pedantic .github
+
+# Known vulnerabilities in what the program is built of and runs with. Asks the package index.
+audit: $(SYNCED)
+	$(RELEASE_TOOLS) pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		-r setup/requirements.txt -r setup/requirements-build.txt
 
 # Rewrites every generated file: references, gRPC stubs, rules, dashboards, the chart's parts, goldens.
 update: $(SYNCED)
@@ -75,10 +90,24 @@ REPORT ?= gpu-report
 gpu-report: $(SYNCED)
 	$(BIN)/python -m bench.gpu_report $(REPORT)
 
-# The image, with buildah, and whether it runs: minutes. BASE is its base, by default made of packages.
-# OUT=FILE leaves it there, as an archive to load into kind, minikube, containerd or Docker.
+# The image, with buildah, and whether it runs: minutes. BASE is its base, by default made of packages;
+# OUT a file to keep the image in, for `docker load` and the like.
 image:
-	@OUT=$(OUT) daemonset/image/try $(BASE)
+	OUT="$(OUT)" daemonset/image/try $(BASE)
+
+# What the release TAG publishes beside the image, in dist/; OUTPUTS is where its values are written.
+OUTPUTS ?= /dev/stdout
+release: $(SYNCED)
+	rm -rf dist build/release
+	$(BIN)/python -m setup.release "$(TAG)" dist/notes.md >>"$(OUTPUTS)"
+	@$(BIN)/python -m setup.cluster_tools
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/helm package --destination dist daemonset/chart
+	$(BIN)/uv venv --quiet build/release
+	$(BIN)/uv pip install --quiet --python build/release --require-hashes -r setup/requirements.txt
+	$(BIN)/uv pip install --quiet --python build/release --no-deps dist/*.whl
+	$(RELEASE_TOOLS) cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file "dist/kube-gpu-exporter-$(TAG:v%=%).cdx.json" build/release/bin/python
 
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
@@ -86,6 +115,7 @@ lock: $(SYNCED)
 	$(UV_COMPILE) --upgrade --output-file setup/requirements.txt pyproject.toml
 	$(UV_COMPILE) --upgrade --group dev --constraint setup/requirements.txt \
 		--output-file setup/requirements-dev.txt pyproject.toml
+	printf 'pip-audit\ncyclonedx-bom\n' | $(UV_COMPILE) --upgrade --output-file setup/requirements-release.txt -
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) --upgrade --constraint setup/requirements-dev.txt --output-file setup/requirements-build.txt -
 

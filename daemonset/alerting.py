@@ -4,26 +4,29 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from daemonset.schema import LABELS, SWITCH, Schema, one_of
+from daemonset.schema import LABELS, SWITCH, Schema, matching, one_of
 from daemonset.value import Section, Value, switch
 from rules import alerts, settings
-from rules.settings import Kind, Setting
+from rules.setting import (
+    MODEL_PATTERN,
+    NAMESPACE_PATTERN,
+    QUOTABLE_PATTERN,
+    SEVERITIES,
+    WAIT_PATTERN,
+    Kind,
+    Setting,
+)
 
 ROOT: Final = "prometheusRule"
 
 _NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
-_QUOTABLE: Final[Schema] = {"type": "string", "pattern": r'^[^"\\\s{}]*$'}
-_NAMESPACE: Final[Schema] = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
-_WAIT: Final[Schema] = {
-    "type": "string",
-    "minLength": 1,
-    "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
-}
+_QUOTABLE: Final = matching(QUOTABLE_PATTERN)
+_WAIT: Final[Schema] = {**matching(WAIT_PATTERN), "minLength": 1}
 _DURATION: Final[Schema] = {"allOf": [_WAIT, {"pattern": "[1-9]"}]}
 _SCHEMAS: Final[Mapping[Kind, Schema]] = MappingProxyType(
     {
         Kind.SWITCH: SWITCH,
-        Kind.SEVERITY: one_of("critical", "warning", "info", "none"),
+        Kind.SEVERITY: one_of(*SEVERITIES),
         Kind.DURATION: _DURATION,
         Kind.WAIT: _WAIT,
         Kind.SECONDS: _NUMBER,
@@ -33,7 +36,7 @@ _SCHEMAS: Final[Mapping[Kind, Schema]] = MappingProxyType(
         Kind.CELSIUS: _NUMBER,
         Kind.URL: _QUOTABLE,
         Kind.PATTERN: _QUOTABLE,
-        Kind.NAMES: {"type": "array", "items": _NAMESPACE},
+        Kind.NAMES: {"type": "array", "items": matching(NAMESPACE_PATTERN)},
     }
 )
 """What the rules' own settings file takes, for Helm to check."""
@@ -66,7 +69,7 @@ def _values() -> Iterator[Value]:
         {
             "type": "object",
             "additionalProperties": False,
-            "patternProperties": {r'^[^"\\\n${}]+$': _NUMBER},
+            "patternProperties": {f"^({MODEL_PATTERN})$": _NUMBER},
         },
         "Price of a GPU for an hour, by model, for what idle GPUs cost.",
     )

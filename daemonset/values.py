@@ -5,6 +5,7 @@
 
 from typing import Final
 
+import exporter
 from daemonset.alerting import ALERTING
 from daemonset.schema import (
     AFFINITY,
@@ -60,9 +61,9 @@ _IMAGE: Final = Section(
     (
         Value(
             "image.repository",
-            "kube-gpu-exporter",
+            f"{exporter.REGISTRY}/kube-gpu-exporter",
             IMAGE,
-            "Where the image is: your registry's name before it.",
+            "The image, with its registry.",
         ),
         Value("image.tag", "", matching(r"[\w.-]*"), "Tag; the chart's appVersion when empty."),
         Value(

@@ -4,10 +4,10 @@ from typing import Any
 
 from dashboards import thresholds
 from dashboards.expressions import (
+    ALLOCATED,
     BUSY,
     COST,
     FREE,
-    HELD,
     IDLE,
     IDLE_COST,
     POINTS,
@@ -57,7 +57,7 @@ def _who(*keys: str) -> tuple[Column, ...]:
     """Return the columns of a table of holders."""
     by = ", ".join(keys)
     return (
-        Column("GPU-hours", hours(HELD, by), units.SHORT),
+        Column("GPU-hours", hours(ALLOCATED, by), units.SHORT),
         Column("Idle GPU-hours", hours(IDLE, by), units.SHORT),
         Column("Busy", busy_share(by), units.RATIO, _SHARE, full=1),
         Column("Energy", hours(POWER, by), "watth"),
@@ -76,7 +76,7 @@ EFFICIENCY = Outline(
         Row(
             "GPU-hours in the time shown",
             (
-                _total("Held", HELD, "GPU-hours that containers held."),
+                _total("Held", ALLOCATED, "GPU-hours that containers held."),
                 _total("Busy", BUSY, "GPU-hours in which a kernel of the holder ran."),
                 _total("Idle", IDLE, "GPU-hours that were held and not used."),
                 stat(
@@ -85,7 +85,7 @@ EFFICIENCY = Outline(
                     unit=units.RATIO,
                     points=POINTS,
                     thresholds=_SHARE,
-                    alerts=("GPUContainerUnderutilised", "GPULowActivity"),
+                    alerts=("GPUContainerUnderutilized", "GPULowActivity"),
                     about="Busy part of the GPU-hours held, where use can be told.",
                 ),
                 _total("Energy", POWER, "Energy that containers used.", "watth"),
@@ -161,7 +161,7 @@ EFFICIENCY = Outline(
             (
                 timeseries(
                     "GPUs held and busy",
-                    Query(f"sum({HELD})", "held"),
+                    Query(f"sum({ALLOCATED})", "held"),
                     Query(f"sum({BUSY})", "busy"),
                     overrides=by_name("held", "busy"),
                     about="GPUs that containers held, and kept busy.",

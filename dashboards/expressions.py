@@ -1,16 +1,17 @@
 """PromQL that several dashboards share."""
 
 CONTAINER = "node, namespace, pod, container, uuid"
-"""The labels that tell one holding of a device from another."""
+"""The labels that identify an allocation."""
 
-HELD = "allocation:gpu_allocated:gpus"
+ALLOCATED = "allocation:gpu_allocated:gpus"
 BUSY = "allocation:gpu_busy:gpus"
 IDLE = "allocation:gpu_idle:gpus"
+IS_IDLE = "allocation:gpu_idle:bool"
 COST = "allocation:gpu_cost:per_hour"
 IDLE_COST = "allocation:gpu_idle_cost:per_hour"
 POWER = "allocation:gpu_power:watts"
-"""Recorded for each holding, with every label that a reader can choose by. A slice counts by its
-part of the board, a share by its part of the device."""
+"""Recorded for each allocation, with every label that a reader can choose by. A slice counts by its
+share of the board's memory. ``IS_IDLE`` is what the idle alert goes by."""
 
 FREE = "clamp_min(gpu_allocatable_devices - gpu_allocated_devices, 0)"
 """Devices of a resource that no container of a node holds; while slices are cut anew, the kubelet

@@ -2,10 +2,11 @@
 
 from dashboards import thresholds
 from dashboards.expressions import (
+    ALLOCATED,
     BUSY,
-    HELD,
     IDLE,
     IDLE_COST,
+    IS_IDLE,
     POINTS,
     busy_share,
     hours,
@@ -20,7 +21,6 @@ from dashboards.layer.tables import ROWS, Column, matrix, table
 
 _FIRING = 'ALERTS{alertname=~"GPU.+", alertstate="firing"}'
 _RULES_LOADED = '0 * count(ALERTS{alertname="Watchdog", node=~".*"})'
-_IDLE = f"gpu_container_idle_seconds > {thresholds.IDLE_SECONDS:.0f}"
 _BROKEN = 'gpu_exporter_gpu_state{state!="ok"} == 1 or gpu_recovery_action{action!="none"} == 1'
 
 FLEET = Outline(
@@ -38,7 +38,7 @@ FLEET = Outline(
                 ),
                 stat(
                     "Held",
-                    Query(or_zero(f"sum({HELD})")),
+                    Query(or_zero(f"sum({ALLOCATED})")),
                     decimals=1,
                     about="GPUs that containers hold; a slice or a share counts by its part.",
                 ),
@@ -51,11 +51,10 @@ FLEET = Outline(
                 ),
                 stat(
                     "Held but idle",
-                    Query(or_zero(f"count(count by (node, gpu) ({_IDLE}))")),
+                    Query(or_zero(f"count(count by (node, gpu) ({IS_IDLE} == 1))")),
                     thresholds=above(warning=1),
                     alerts=("GPUContainerIdle", "GPUMemoryHeldIdle"),
-                    about="GPUs with a holder that has not used them for as long as the idle alert"
-                    f" waits ({thresholds.IDLE_SECONDS / 60:.0f} min).",
+                    about="GPUs that a container has and does not use, by the idle alert's rule.",
                 ),
                 stat(
                     "Broken",
@@ -133,7 +132,7 @@ FLEET = Outline(
                 timeseries(
                     "GPUs over time",
                     Query("sum(gpu_exporter_gpus)", "all"),
-                    Query(f"sum({HELD})", "held"),
+                    Query(f"sum({ALLOCATED})", "held"),
                     Query("sum(rate(gpu_busy_seconds_total[$__rate_interval]))", "at work"),
                     unit=units.SHORT,
                     overrides=by_name("all", "held", "at work"),
@@ -170,14 +169,14 @@ FLEET = Outline(
                     Column("Cost", hours(IDLE_COST, "namespace, workload, pod"), units.SHORT),
                     span=3,
                     points=POINTS,
-                    alerts=("GPUContainerIdle", "GPUContainerUnderutilised"),
+                    alerts=("GPUContainerIdle", "GPUContainerUnderutilized"),
                     about="Pods by the GPU-hours that they held and did not use in the time shown,"
                     " and what those cost. A workload's name leads to it.",
                 ),
                 table(
                     "Top users",
                     ("namespace",),
-                    Column("GPU-hours", hours(HELD, "namespace"), units.SHORT),
+                    Column("GPU-hours", hours(ALLOCATED, "namespace"), units.SHORT),
                     Column("Busy GPU-hours", hours(BUSY, "namespace"), units.SHORT),
                     Column(
                         "Busy",

@@ -84,9 +84,8 @@ SHARING = Outline(
                     Column("Peak", _per_tenant("gpu_container_memory_peak_bytes")),
                     Column("Busy", _per_tenant("gpu_container_utilization_ratio"), full=1),
                     Column(
-                        "Idle for",
+                        "Last used",
                         _per_tenant("gpu_container_idle_seconds"),
-                        thresholds=above(thresholds.IDLE_SECONDS),
                     ),
                     sort="Memory",
                     rows=50,

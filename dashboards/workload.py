@@ -1,7 +1,7 @@
 """GPU workload: one job or deployment."""
 
 from dashboards import thresholds
-from dashboards.expressions import BUSY, IDLE, highest, or_zero
+from dashboards.expressions import BUSY, IDLE, IS_IDLE, highest, or_zero
 from dashboards.layer import units
 from dashboards.layer.colours import BLUE, above, below, by_name, states
 from dashboards.layer.outline import Outline, Row
@@ -64,11 +64,12 @@ WORKLOAD = Outline(
                     about="Busy part of the GPU time held, mean over the last minutes.",
                 ),
                 stat(
-                    "Idle for",
-                    Query("max(gpu_container_idle_seconds)"),
-                    thresholds=above(thresholds.IDLE_SECONDS),
+                    "Idle devices",
+                    Query(or_zero(f"sum({IS_IDLE})")),
+                    thresholds=above(warning=1),
                     alerts=("GPUContainerIdle",),
-                    about="The longest that one of its devices has not been used.",
+                    about="Devices that its containers have and do not use, as the idle alert"
+                    " counts them.",
                 ),
                 stat(
                     "Fullest memory",

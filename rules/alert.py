@@ -1,16 +1,18 @@
-"""What an alert is, and what several of them say alike."""
+"""What an alert is, and the fragments that several alerts share."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from textwrap import dedent, indent
 from types import MappingProxyType
 from typing import Final
 
+from rules.setting import Kind, Setting, switch, wait
+
 
 class Audience(StrEnum):
-    """Whom an alert is for: who runs the workload, or who runs the node."""
+    """Whom an alert is for: the owner of the workload, or the operator of the node."""
 
     OWNER = "owner"
     OPERATOR = "operator"
@@ -28,24 +30,48 @@ class Dashboard(StrEnum):
     EXPORTER = "gpu-exporter"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert.
+    """One alert, with everything that belongs to it but its runbook's page.
 
     In its texts ``${name}`` is a setting, the alert's own or else a general one, and ``${NAME}`` a
     fragment that several alerts have.
     """
 
     name: str
+    severity: str
+    for_: str
+    """How long the condition has to hold before the alert fires."""
+    keep: str = "0s"
+    """How long the alert stays after the condition last held."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Thresholds and windows of its own."""
     audience: Audience
     dashboard: Dashboard
     labels: tuple[str, ...]
-    """What the expression's series are told apart by, and all the labels that they have."""
+    """All the labels that the expression's series have."""
     summary: str
     """One sentence."""
     description: str
     """Numbers, names, and what follows from them."""
     expr: str
+
+    @property
+    def every_setting(self) -> Mapping[str, Setting]:
+        """The settings that every alert has, and its own."""
+        return {
+            "enabled": switch("Whether the rule exists.", on=True),
+            "severity": Setting(self.severity, Kind.SEVERITY, "Decides who gets the alert."),
+            "for": wait(self.for_, "How long the condition has to hold before the alert fires."),
+            "keepFiringFor": wait(
+                self.keep, "How long the alert stays after the condition last held."
+            ),
+            **self.settings,
+        }
+
+    def path(self, key: str) -> str:
+        """Give the path of a setting of this alert."""
+        return f"alerts.{self.name}.{key}"
 
     @property
     def filled_description(self) -> str:
@@ -58,7 +84,7 @@ class Alert:
 
 GPU: Final = ("node", "gpu", "uuid")
 CONTAINER: Final = ("node", "namespace", "pod", "container")
-HELD: Final = (*CONTAINER, "gpu", "uuid")
+ALLOCATION: Final = (*CONTAINER, "gpu", "uuid")
 
 _IN_TEXTS: Final = MappingProxyType(
     {
@@ -73,34 +99,15 @@ _IN_EXPRESSIONS: Final = MappingProxyType(
     {
         "GPU": ", ".join(GPU),
         "CONTAINER": ", ".join(CONTAINER),
-        "HELD": ", ".join(HELD),
-        # What tells a container's holds apart.
-        "HOLD": "node, namespace, pod, container, uuid",
+        "ALLOCATION": ", ".join(ALLOCATION),
+        # The labels that identify an allocation.
+        "ALLOCATION_KEY": "node, namespace, pod, container, uuid",
         # Selects containers of namespaces that are not exempt; an empty list exempts none.
         "NAMESPACES": 'namespace!~"${exemptNamespaces}"',
         # Keeps containers that are past the grace, give or take an outage of ours back then.
         "OLD_ENOUGH": (
             "and on (node, namespace, pod, container, uuid)\n"
             "last_over_time(gpu_allocation_info[15m] offset ${grace})"
-        ),
-        # By the busy counter, for idle_seconds begins anew with each pulse and each restart of the
-        # exporter. Known before the window, or who is new would idle; and there still, for the
-        # counters of a container that has ended stay a while.
-        "IDLE": (
-            "(\n"
-            "  sum by (node, namespace, pod, container, gpu, uuid) (\n"
-            "    rate(\n"
-            '      gpu_container_busy_seconds_total{namespace!~"${exemptNamespaces}"}[${window}]\n'
-            "    )\n"
-            "  )\n"
-            "  / on (node, namespace, pod, container, gpu, uuid)\n"
-            "  sum by (node, namespace, pod, container, gpu, uuid) (\n"
-            "    rate(gpu_container_allocated_seconds_total[${window}])\n"
-            "  )\n"
-            ") < 0.01\n"
-            "and on (node, namespace, pod, container, uuid) gpu_container_idle_seconds\n"
-            "and on (node, namespace, pod, container, uuid)\n"
-            "last_over_time(gpu_container_busy_seconds_total[15m] offset ${window})"
         ),
         **{
             f"NOT_EXEMPT_{word.upper()}": (

@@ -1,43 +1,61 @@
-"""Rule groups as Prometheus wants them, with settings still to be filled in.
+"""Rule groups as Prometheus wants them, with places for the settings.
 
-Every text may hold settings as ``${path}``. So the same groups become plain rule files, where
-values take the places, and a Helm template, where expressions on the chart's values do.
+The same groups become rule files, where values go into the places, and the template of the chart,
+where Helm's actions do.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from rules import accounting, alerts, recording, settings
+from rules import accounting, recording, settings
 from rules.alert import Alert
+from rules.alerts import ALERT_GROUPS
+from rules.setting import Value
 
-PLACE: Final = re.compile(r"\$\{([\w.]+)\}")
-"""A setting in a text; the group is its path."""
+Fields = Mapping[str, "str | Fields"]
 
 OPTIONAL: Final = {"for": "0s", "keep_firing_for": "0s", "dashboard_url": ""}
-"""Fields that are left out while the first setting in them has this value."""
+"""Fields that a rule lacks while the first setting in them has this value."""
 
-# Recording rules of a day are many samples each, and say little new from minute to minute.
-_DAYS_INTERVAL: Final = "5m"
 _DASHBOARD_VARIABLES: Final = ("node", "namespace", "pod", "workload", "gpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    body: dict[str, Any]
-    """As in a rule file, but for what is left out when its setting is empty: see OPTIONAL."""
-    switch: str | None = None
-    """Path of the setting that it can be switched off with."""
+    """One rule: its fields as in a rule file, with a place for each setting."""
+
+    fields: Fields
+    alert: Alert | None = None
+    """The alert whose own settings may be in the places, beside the general ones."""
+
+    @property
+    def switch(self) -> str | None:
+        """Path of the setting that switches the rule."""
+        return self.alert.path("enabled") if self.alert else None
+
+    def path(self, name: str) -> str:
+        """Give the path of the setting that a place names.
+
+        Raises :class:`KeyError` for a place that is neither the alert's nor general.
+        """
+        if self.alert and name in self.alert.every_setting:
+            return self.alert.path(name)
+        if name not in settings.GENERAL:
+            raise KeyError(name)
+        return name
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
+    """One group of rules."""
+
     name: str
     file: str
     """Name of the rule file that it is in."""
     rules: tuple[Rule, ...]
     switch: str | None = None
+    """Path of the setting that switches the group."""
     interval: str | None = None
     priced: bool = False
     """Whether the price table's rules come first."""
@@ -45,62 +63,59 @@ class Group:
 
 def groups() -> Iterator[Group]:
     """Give every group: recording rules, then alerts."""
-    for name, recordings in recording.GROUPS.items():
+    for group in recording.RECORDING_GROUPS:
         yield Group(
-            f"gpu-{name}",
-            "recording",
-            tuple(Rule({"record": rule.name, "expr": rule.expr}) for rule in recordings),
-            interval=_DAYS_INTERVAL if name == "days" else None,
-            priced=name == "cost",
+            f"gpu-{group.name}",
+            "reports" if group.switch else "recording",
+            tuple(Rule({"record": rule.name, "expr": rule.expr}) for rule in group.recordings),
+            switch=group.switch,
+            interval=group.interval,
+            priced=group.priced,
         )
-    for name, group in alerts.GROUPS.items():
+    for alerts in ALERT_GROUPS:
         yield Group(
-            f"gpu-{name}-alerts",
-            name,
-            tuple(_rule(alert) for alert in group),
-            switch=f"groups.{name}.enabled",
+            f"gpu-{alerts.name}-alerts",
+            alerts.name,
+            tuple(_rule(alert) for alert in alerts.alerts),
+            switch=alerts.switch,
         )
 
 
-def price(model: str, value: str) -> dict[str, Any]:
-    """Make the rule that tells a model's price."""
+def price(model: str, value: str) -> Fields:
+    """Make the rule that records a model's price."""
     return {
         "record": accounting.PRICE.name,
-        "expr": accounting.PRICE.expr % value,
+        "expr": f"vector({value})",
         "labels": {"model": model},
     }
 
 
+def text_of(value: Value) -> str:
+    """Give a setting's value as expressions and texts have it."""
+    if isinstance(value, tuple):
+        return "|".join(value)
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:.15g}"
+    return str(value)
+
+
 def _rule(alert: Alert) -> Rule:
-    path = f"alerts.{alert.name}"
-
-    def qualified(text: str) -> str:
-        return PLACE.sub(lambda match: f"${{{_path(alert, match[1])}}}", text)
-
     return Rule(
         {
             "alert": alert.name,
-            "expr": qualified(alert.filled_expr),
-            "for": f"${{{path}.for}}",
-            "keep_firing_for": f"${{{path}.keepFiringFor}}",
-            "labels": {"severity": f"${{{path}.severity}}", "audience": str(alert.audience)},
+            "expr": alert.filled_expr,
+            "for": "${for}",
+            "keep_firing_for": "${keepFiringFor}",
+            "labels": {"severity": "${severity}", "audience": str(alert.audience)},
             "annotations": {
                 "summary": alert.summary,
-                "description": qualified(alert.filled_description),
+                "description": alert.filled_description,
                 "runbook_url": f"${{runbooksUrl}}{alert.name}.md",
                 "dashboard_url": _dashboard(alert),
             },
         },
-        f"{path}.enabled",
+        alert,
     )
-
-
-def _path(alert: Alert, name: str) -> str:
-    if name in settings.ALERTS[alert.name]:
-        return f"alerts.{alert.name}.{name}"
-    if name not in settings.GENERAL:
-        raise KeyError(name)
-    return name
 
 
 def _dashboard(alert: Alert) -> str:

@@ -3,10 +3,14 @@
 from typing import Final
 
 from rules.alert import Alert, Audience, Dashboard
+from rules.setting import number
 
 DCGM: Final = (
     Alert(
         name="GPUUnderutilized",
+        severity="warning",
+        for_="30m",
+        settings={"percent": number(50, "Utilization in percent, as DCGM tells it.")},
         audience=Audience.OWNER,
         dashboard=Dashboard.FLEET,
         labels=("Hostname", "gpu", "UUID", "namespace", "pod", "container"),

@@ -3,12 +3,21 @@
 from typing import Final
 
 from rules.alert import GPU, Alert, Audience, Dashboard
+from rules.setting import ratio, seconds, window
 
 EXPORTER: Final = (
     # What crashes and comes back is never down for long. It silences nothing else on its node, for
     # it tells no node.
     Alert(
         name="GPUExporterDown",
+        severity="warning",
+        for_="10m",
+        settings={
+            "window": window("30m"),
+            "scraped": ratio(
+                0.8, "Part of the scrapes that succeed, of an exporter that comes and goes."
+            ),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=("job", "instance", "node"),
@@ -27,6 +36,8 @@ EXPORTER: Final = (
     # What nodes have is told by kube-state-metrics; where there is none, by our own past.
     Alert(
         name="GPUExporterMissing",
+        severity="warning",
+        for_="15m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=("node",),
@@ -50,6 +61,8 @@ EXPORTER: Final = (
     # Where all nodes with GPUs are scaled away there is nothing to see, if anybody can tell.
     Alert(
         name="GPUExporterAbsent",
+        severity="critical",
+        for_="15m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=(),
@@ -70,6 +83,9 @@ EXPORTER: Final = (
     ),
     Alert(
         name="GPUExporterSamplesStale",
+        severity="warning",
+        for_="5m",
+        settings={"ageSeconds": seconds(120.0, "Age from which a GPU's last sample is stale.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=GPU,
@@ -86,6 +102,8 @@ EXPORTER: Final = (
     # Events are the driver's too: on a node without GPUs there are none.
     Alert(
         name="GPUExporterSourceDown",
+        severity="warning",
+        for_="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=("node", "source"),
@@ -107,6 +125,14 @@ EXPORTER: Final = (
     ),
     Alert(
         name="GPUExporterSlow",
+        severity="warning",
+        for_="15m",
+        settings={
+            "window": window("10m"),
+            "tickSeconds": seconds(
+                5.0, "The exporter's full-interval, or kubelet-interval if longer."
+            ),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=("node", "source"),
@@ -124,6 +150,8 @@ EXPORTER: Final = (
     ),
     Alert(
         name="GPUExporterUnresolvedClaims",
+        severity="warning",
+        for_="15m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=("node", "reason"),
@@ -136,6 +164,8 @@ EXPORTER: Final = (
     ),
     Alert(
         name="Watchdog",
+        severity="none",
+        for_="0s",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EXPORTER,
         labels=(),

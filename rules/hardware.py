@@ -3,10 +3,14 @@
 from typing import Final
 
 from rules.alert import GPU, Alert, Audience, Dashboard
+from rules.setting import number, window
 
 STATES: Final = (
     Alert(
         name="GPULost",
+        severity="critical",
+        for_="0s",
+        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -19,6 +23,9 @@ STATES: Final = (
     ),
     Alert(
         name="GPUHung",
+        severity="critical",
+        for_="2m",
+        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -28,6 +35,8 @@ STATES: Final = (
     ),
     Alert(
         name="GPUUnreadable",
+        severity="warning",
+        for_="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -40,6 +49,9 @@ STATES: Final = (
     ),
     Alert(
         name="GPUDriverDown",
+        severity="critical",
+        for_="10m",
+        settings={"window": window("1d", "How far back the node was known to have GPUs.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=("node",),
@@ -62,6 +74,9 @@ STATES: Final = (
     # may after a loss (four of eight): for those there is the long window.
     Alert(
         name="GPUFewerThanAdvertised",
+        severity="warning",
+        for_="10m",
+        settings={"window": window("7d", "How far back a board that is missing was there.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.NODE,
         labels=("node",),
@@ -90,6 +105,9 @@ STATES: Final = (
     ),
     Alert(
         name="GPURecoveryActionNeeded",
+        severity="critical",
+        for_="2m",
+        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "action"),
@@ -102,6 +120,9 @@ STATES: Final = (
 ERRORS: Final = (
     Alert(
         name="GPUEccUncorrectable",
+        severity="warning",
+        for_="0s",
+        settings={"window": window("1h")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "location"),
@@ -118,6 +139,8 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURowRemapPending",
+        severity="warning",
+        for_="5m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -127,6 +150,9 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURowRemapFailed",
+        severity="critical",
+        for_="5m",
+        keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -138,6 +164,9 @@ ERRORS: Final = (
     ),
     Alert(
         name="GPURetiredPages",
+        severity="warning",
+        for_="5m",
+        settings={"pages": number(60, "Pages from which NVIDIA replaces the board.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,

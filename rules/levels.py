@@ -6,13 +6,16 @@ from typing import Final
 
 CONTAINER: Final = ("node", "namespace", "pod", "container")
 WORKLOAD: Final = ("namespace", "workload_kind", "workload")
-HELD: Final = ("gpu", "gpu_uuid", "resource", "sharing", "profile", "workload_kind", "workload")
-"""What is known of a container's hold on a device."""
-ALLOCATION: Final = (*CONTAINER, "uuid", *HELD)
-
+ALLOCATION_KEY: Final = (*CONTAINER, "uuid")
+"""The labels that identify an allocation."""
+ALLOCATION_FACTS: Final = (
+    *("gpu", "gpu_uuid", "resource", "sharing", "profile", "workload_kind", "workload"),
+)
+"""The labels that say more about an allocation."""
+ALLOCATION: Final = (*ALLOCATION_KEY, *ALLOCATION_FACTS)
 
 NAMED: Final = '{workload!=""}'
-"""Selects what has a workload: without the pod watch, all else would be one."""
+"""Selects what has a workload: without the pod watch, everything else would be one workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,17 @@ class Recording:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Labels that tell its series apart; the others follow from these."""
+        """The labels that identify a series; the others follow from these."""
         return _KEYS.get(self.name.partition(":")[0], self.labels)
 
 
 _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "allocation": (*CONTAINER, "uuid"),
+    "allocation": ALLOCATION_KEY,
     "container": CONTAINER,
     "pod": CONTAINER[:3],
 }
 
 
 def named(level: str) -> str:
-    """Select what has a workload: without the pod watch, all else would be one."""
+    """Give the selector that a level needs: workloads are known only with the pod watch."""
     return NAMED if level == "workload" else ""

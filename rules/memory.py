@@ -3,7 +3,8 @@
 from textwrap import indent
 from typing import Final
 
-from rules.alert import CONTAINER, HELD, Alert, Audience, Dashboard
+from rules.alert import ALLOCATION, CONTAINER, Alert, Audience, Dashboard
+from rules.setting import number, ratio, seconds, window
 
 
 def _new_ends(selector: str, key: str) -> str:
@@ -22,7 +23,7 @@ def _new_ends(selector: str, key: str) -> str:
     )
 
 
-_EVENT: Final = "${HOLD}, confidence"
+_EVENT: Final = "${ALLOCATION_KEY}, confidence"
 _SURE: Final = _new_ends('gpu_container_oom_events_total{confidence=~"confirmed|likely"}', _EVENT)
 _POSSIBLE: Final = _new_ends('gpu_container_oom_events_total{confidence="possible"}', _EVENT)
 _KILLS: Final = _new_ends("gpu_container_host_oom_kills_total", "${CONTAINER}")
@@ -30,32 +31,44 @@ _KILLS: Final = _new_ends("gpu_container_host_oom_kills_total", "${CONTAINER}")
 MEMORY: Final = (
     Alert(
         name="GPUOutOfMemory",
+        severity="warning",
+        for_="0s",
+        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=(*HELD, "confidence"),
+        labels=(*ALLOCATION, "confidence"),
         summary="A container ended for want of GPU memory.",
         description=(
             '${CONTAINER} ran out of the memory of ${DEVICE}: {{ $value | printf "%.0f" }} time(s)'
             " within ${window} (evidence: {{ $labels.confidence }})."
         ),
-        expr=f"sum by (${{HELD}}, confidence) (\n{_SURE}\n) > 0",
+        expr=f"sum by (${{ALLOCATION}}, confidence) (\n{_SURE}\n) > 0",
     ),
     Alert(
         name="GPUOutOfMemoryPossible",
+        severity="info",
+        for_="0s",
+        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=(*HELD, "confidence"),
+        labels=(*ALLOCATION, "confidence"),
         summary="A container may have ended for want of GPU memory.",
         description=(
             "${CONTAINER} failed with the memory of ${DEVICE} nearly full: {{ $value | printf"
             ' "%.0f" }} time(s) within ${window}.'
         ),
-        expr=f"sum by (${{HELD}}, confidence) (\n{_POSSIBLE}\n) > 0",
+        expr=f"sum by (${{ALLOCATION}}, confidence) (\n{_POSSIBLE}\n) > 0",
     ),
     # By workload, for a Job's retries are pods of other names. A container on several GPUs ends
     # once: the device that tells most counts.
     Alert(
         name="GPUOutOfMemoryLoop",
+        severity="critical",
+        for_="0s",
+        settings={
+            "window": window("1h"),
+            "events": number(3, "Ends for want of memory within the window."),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=("namespace", "workload_kind", "workload"),
@@ -68,7 +81,7 @@ MEMORY: Final = (
         expr=(
             "sum by (namespace, workload_kind, workload) (\n"
             "  max by (${CONTAINER}) (\n"
-            "    sum by (${HOLD}) (\n"
+            "    sum by (${ALLOCATION_KEY}) (\n"
             f"{indent(_SURE, '    ')}\n"
             "    )\n"
             "  )\n"
@@ -83,23 +96,28 @@ MEMORY: Final = (
     # lies between, or a sample would be in both.
     Alert(
         name="GPUMemoryGrowing",
+        severity="warning",
+        for_="5m",
+        settings={"horizonSeconds": seconds(1800.0, "How far the growth is carried on.")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=HELD,
+        labels=ALLOCATION,
         summary="A container's GPU memory grows towards its limit.",
         description=(
             "${CONTAINER} uses {{ $value | humanizePercentage }} of the memory of ${DEVICE}; at"
             " this rate it is full within {{ ${horizonSeconds} | humanizeDuration }}."
         ),
         expr="""
-            max by (${HELD}) (gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes)
-            and on (${HOLD})
+            max by (${ALLOCATION}) (
+              gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes
+            )
+            and on (${ALLOCATION_KEY})
             predict_linear(gpu_container_memory_used_bytes[30m], ${horizonSeconds})
             > gpu_container_memory_limit_bytes
-            and on (${HOLD})
+            and on (${ALLOCATION_KEY})
             min_over_time(gpu_container_memory_used_bytes[9m])
             > max_over_time(gpu_container_memory_used_bytes[9m] offset 10m)
-            and on (${HOLD})
+            and on (${ALLOCATION_KEY})
             min_over_time(gpu_container_memory_used_bytes[9m] offset 10m)
             > max_over_time(gpu_container_memory_used_bytes[9m] offset 20m)
             ${NOT_EXEMPT_MEMORY}
@@ -107,19 +125,27 @@ MEMORY: Final = (
     ),
     Alert(
         name="GPUMemoryNearlyFull",
+        severity="info",
+        for_="15m",
+        settings={
+            "used": ratio(0.95, "Share of memory in use from which it is nearly full."),
+            "change": ratio(
+                0.01, "Change within 10 minutes below which memory counts as preallocated."
+            ),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=HELD,
+        labels=ALLOCATION,
         summary="A container has nearly all of its GPU's memory in use.",
         description=(
             "${CONTAINER} uses {{ $value | humanizePercentage }} of the memory of ${DEVICE}, and"
             " its use changes: it is not simply allocated beforehand."
         ),
         expr="""
-            max by (${HELD}) (
+            max by (${ALLOCATION}) (
               gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes
             ) > ${used}
-            and on (${HOLD})
+            and on (${ALLOCATION_KEY})
             (
               max_over_time(gpu_container_memory_used_bytes[10m])
               - min_over_time(gpu_container_memory_used_bytes[10m])
@@ -129,6 +155,9 @@ MEMORY: Final = (
     ),
     Alert(
         name="GPUContainerHostOOMKilled",
+        severity="warning",
+        for_="0s",
+        settings={"window": window("15m")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=CONTAINER,

@@ -2,11 +2,19 @@
 
 from typing import Final
 
-from rules.alert import GPU, HELD, Alert, Audience, Dashboard
+from rules.alert import ALLOCATION, GPU, Alert, Audience, Dashboard
+from rules.setting import Kind, Setting, number, ratio, window
 
 SLOWDOWNS: Final = (
     Alert(
         name="GPUThermalSlowdown",
+        severity="warning",
+        for_="5m",
+        keep="5m",
+        settings={
+            "window": window("5m"),
+            "slowed": ratio(0.1, "Share of time slowed down from which it counts."),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -26,6 +34,13 @@ SLOWDOWNS: Final = (
     ),
     Alert(
         name="GPUPowerBrakeSlowdown",
+        severity="warning",
+        for_="5m",
+        keep="5m",
+        settings={
+            "window": window("5m"),
+            "slowed": ratio(0.1, "Share of time slowed down from which it counts."),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -45,6 +60,12 @@ SLOWDOWNS: Final = (
     ),
     Alert(
         name="GPUMemoryHot",
+        severity="warning",
+        for_="5m",
+        keep="5m",
+        settings={
+            "marginCelsius": Setting(3.0, Kind.CELSIUS, "Distance from the memory's maximum.")
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -63,9 +84,19 @@ SLOWDOWNS: Final = (
     # A replica without requests rests at a low clock, and models have clocks of their own.
     Alert(
         name="GPUSlowerThanPeers",
+        severity="warning",
+        for_="15m",
+        settings={
+            "deviations": number(5, "Median absolute deviations below the median."),
+            "below": ratio(0.05, "Part of the median that it is below it, at the least."),
+            "peers": number(4, "GPUs of the workload from which they can be compared."),
+            "busy": ratio(
+                0.5, "Share of time the GPU is busy from which its clock means something."
+            ),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.EFFICIENCY,
-        labels=(*HELD, "workload_kind", "workload"),
+        labels=(*ALLOCATION, "workload_kind", "workload"),
         summary="A GPU is slower than the others of its job.",
         description=(
             "${GPU} runs {{ $value | humanizePercentage }} below the SM clock that is usual among"
@@ -74,11 +105,14 @@ SLOWDOWNS: Final = (
         ),
         expr="""
             (
-              1 - max by (${HELD}, workload_kind, workload) (allocation:gpu_sm_clock:hertz_avg15m)
+              1
+              - max by (${ALLOCATION}, workload_kind, workload) (
+                allocation:gpu_sm_clock:hertz_avg15m
+              )
               / on (namespace, workload_kind, workload) group_left ()
               workload:gpu_sm_clock:hertz_median15m
             ) > ${below}
-            and on (${HELD})
+            and on (${ALLOCATION})
               allocation:gpu_sm_clock:hertz_avg15m
               < on (namespace, workload_kind, workload) group_left ()
               (
@@ -89,7 +123,7 @@ SLOWDOWNS: Final = (
               count by (namespace, workload_kind, workload) (
                 allocation:gpu_sm_clock:hertz_avg15m
               ) >= ${peers}
-            and on (${HOLD}) rate(gpu_container_busy_seconds_total[15m]) > ${busy}
+            and on (${ALLOCATION_KEY}) rate(gpu_container_busy_seconds_total[15m]) > ${busy}
             unless on (namespace, workload_kind, workload)
               count by (namespace, workload_kind, workload) (
                 count by (namespace, workload_kind, workload, model) (
@@ -106,6 +140,12 @@ LINKS: Final = (
     # An idle link slows down to save power.
     Alert(
         name="GPUPcieLinkDegraded",
+        severity="warning",
+        for_="10m",
+        settings={
+            "window": window("10m"),
+            "busy": ratio(0.1, "Share of time busy from which the link should be at its best."),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "what"),
@@ -131,6 +171,12 @@ LINKS: Final = (
     ),
     Alert(
         name="GPUPcieReplays",
+        severity="warning",
+        for_="5m",
+        settings={
+            "window": window("15m"),
+            "perMinute": number(8, "Replays a minute that are too many."),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -143,6 +189,9 @@ LINKS: Final = (
     ),
     Alert(
         name="GPUNvlinkDown",
+        severity="warning",
+        for_="5m",
+        settings={"window": window("1d", "How far back a link that is down was up.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=GPU,
@@ -169,6 +218,9 @@ LINKS: Final = (
     ),
     Alert(
         name="GPUNvlinkErrors",
+        severity="warning",
+        for_="0s",
+        settings={"window": window("15m")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "kind"),

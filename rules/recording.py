@@ -17,13 +17,15 @@ expression; a day is a moving one.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 from rules import mig
-from rules.accounting import CAPACITY, COST, DAYS, ENERGY, PRICE
+from rules.accounting import CAPACITY, COST, PRICE
+from rules.allocations import ALLOCATIONS, PEERS
 from rules.levels import Recording
-from rules.usage import ALLOCATIONS, PEERS, RATIOS
+from rules.reports import DAYS, REPORTS
 
 _MIG_PROFILES: Final = (
     Recording(
@@ -42,21 +44,43 @@ _MIG_PROFILES: Final = (
     ),
 )
 
-__all__ = ["GROUPS", "RECORDINGS", "Recording"]
+__all__ = ["RECORDINGS", "RECORDING_GROUPS", "REPORTS_SWITCH", "Recording", "RecordingGroup"]
 
-GROUPS: Final[Mapping[str, tuple[Recording, ...]]] = {
-    "allocations": ALLOCATIONS,
-    "ratios": RATIOS,
-    "capacity": CAPACITY,
-    "energy": ENERGY,
-    "cost": COST,
-    "days": DAYS,
-    "peers": PEERS,
-    "mig-profiles": _MIG_PROFILES,
-}
-"""Groups in the order of what they need from each other. ``cost`` begins with the price table."""
+REPORTS_SWITCH: Final = "groups.reports.enabled"
+"""Path of the setting that switches the recording rules that only reports read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingGroup:
+    """Recording rules that are evaluated one after the other."""
+
+    name: str
+    recordings: tuple[Recording, ...]
+    switch: str | None = None
+    """Path of the setting that switches the group; without one it is always on."""
+    interval: str | None = None
+    """Time between two evaluations, where it is not the usual one."""
+    priced: bool = False
+    """Whether the price table's rules come first."""
+
+
+RECORDING_GROUPS: Final = (
+    RecordingGroup("allocations", ALLOCATIONS),
+    RecordingGroup("capacity", CAPACITY),
+    RecordingGroup("cost", COST, priced=True),
+    RecordingGroup("peers", PEERS),
+    RecordingGroup("mig-profiles", _MIG_PROFILES),
+    RecordingGroup("reports", REPORTS, switch=REPORTS_SWITCH),
+    # A window of a day holds many samples and changes little from minute to minute.
+    RecordingGroup("report-days", DAYS, switch=REPORTS_SWITCH, interval="5m"),
+)
+"""Groups in the order of what they need from each other."""
 
 RECORDINGS: Final[Mapping[str, Recording]] = {
-    recording.name: recording for recording in (PRICE, *chain.from_iterable(GROUPS.values()))
+    recording.name: recording
+    for recording in (
+        PRICE,
+        *chain.from_iterable(group.recordings for group in RECORDING_GROUPS),
+    )
 }
 """By name: what dashboards and alerts may use beside the metric table."""

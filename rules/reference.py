@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from rules.alerts import GROUPS
-from rules.recording import RECORDINGS
-from rules.settings import ALERTS, GENERAL, Kind, Setting, Value
+from rules.alerts import ALERT_GROUPS, ALERTS
+from rules.recording import RECORDING_GROUPS, Recording
+from rules.setting import Kind, Setting, Value
+from rules.settings import GENERAL
 
 _HEAD = """\
 # Alerts
@@ -13,8 +14,9 @@ Generated from `rules/` by `make update`; `make check` holds it to that.
 
 `rules/generated/prometheus/` holds the rules as plain Prometheus rule files, by subject;
 `rules/generated/prometheusrule.yaml` is all of them as a PrometheusRule object, and the Helm
-chart makes the same object from its values. `rules/generated/extra/dcgm.yaml` is for clusters
-that run DCGM-exporter too: the alert that articles print, on its names. Prometheus must scrape
+chart makes the same object from its values. `rules/generated/extra/` holds the groups that are off
+by default: `dcgm.yaml`, for clusters that also run DCGM-exporter, is the alert that articles print,
+with DCGM's names; `reports.yaml` holds recording rules for reports. Prometheus must scrape
 the exporter with `honor_labels: true`, so that namespace, pod and container are the workload's.
 
 Each alert has the labels `severity` and `audience`, and those of the thing it is about.
@@ -55,6 +57,21 @@ production.
 - For a while: a silence in Alertmanager.
 """
 
+_RECORDING_HEAD = """\
+Alerts and dashboards read these. GPUs are counted in whole ones. A MIG slice counts by its share of
+the board's memory, because the slices of a board divide the memory nearly without a rest, while
+some SMs belong to no profile. A share of a time-sliced or MPS GPU counts by the fraction that the
+exporter books for it (one of four: a quarter). `allocation` is one device that is allocated to one
+container; `workload`, `namespace`, `node` and `cluster` are sums or facts of these. A GPU without a
+price has no cost, rather than a cost of 0.
+"""
+_REPORTS_HEAD = """\
+No alert and no dashboard of ours reads these. Switch the group on (`groups.reports.enabled`) for
+reports and dashboards of your own. Hours, energy and cost of a day integrate over the last 24
+hours, and include what has ended.
+"""
+_TABLE = "| rule | labels | unit | meaning |\n| --- | --- | --- | --- |\n"
+
 
 def render() -> str:
     """Return the page as Markdown."""
@@ -62,16 +79,14 @@ def render() -> str:
 
 
 def _alerts() -> Iterator[str]:
-    for group, alerts in GROUPS.items():
-        off = " (off by default)" if group == "dcgm" else ""
-        yield f"\n## Group `{group}`{off}\n\n"
+    for group in ALERT_GROUPS:
+        off = "" if group.on else " (off by default)"
+        yield f"\n## Group `{group.name}`{off}\n\n"
         yield "| alert | severity | audience | for | meaning |\n| --- | --- | --- | --- | --- |\n"
-        for alert in alerts:
-            settings = ALERTS[alert.name]
-            severity, wait = settings["severity"].default, settings["for"].default
+        for alert in group.alerts:
             yield (
-                f"| [{alert.name}](runbooks/{alert.name}.md) | {severity} | {alert.audience} |"
-                f" {wait} | {alert.summary} |\n"
+                f"| [{alert.name}](runbooks/{alert.name}.md) | {alert.severity} |"
+                f" {alert.audience} | {alert.for_} | {alert.summary} |\n"
             )
 
 
@@ -80,16 +95,15 @@ def _settings() -> Iterator[str]:
     for key, setting in GENERAL.items():
         yield _row(key, setting)
     yield (
-        "\nEvery alert has `enabled`, `severity`, `for` and `keepFiringFor`, which is how long it"
-        " stays after it was last so (`0s`: not at all). Below `alerts.NAME` there are also:\n\n"
-        "| setting | default | meaning |\n| --- | --- | --- |\n"
+        "\nEvery alert has `enabled`, `severity`, `for` and `keepFiringFor`, which is how long the"
+        " alert\nstays after its condition last held (`0s`: not at all). These are the other"
+        " settings below\n`alerts.NAME`:\n\n| setting | default | meaning |\n| --- | --- | --- |\n"
     )
-    for alert, settings in ALERTS.items():
-        for key, setting in settings.items():
-            if key not in {"enabled", "severity", "for"} and (
-                key != "keepFiringFor" or setting.default != "0s"
-            ):
-                yield _row(f"{alert}.{key}", setting)
+    for alert in ALERTS.values():
+        if alert.keep != "0s":
+            yield _row(f"{alert.name}.keepFiringFor", alert.every_setting["keepFiringFor"])
+        for key, setting in alert.settings.items():
+            yield _row(f"{alert.name}.{key}", setting)
 
 
 def _row(key: str, setting: Setting) -> str:
@@ -107,18 +121,16 @@ def _text(value: Value, kind: Kind) -> str:
 
 
 def _recordings() -> Iterator[str]:
-    yield (
-        "\n## Recording rules\n\n"
-        "GPUs are counted in whole ones. A MIG slice counts by its part of the board's memory,\n"
-        "which the slices of a board share out nearly without rest, while there are SMs that no\n"
-        "profile can have. A share of a time-sliced or MPS GPU counts by the part that the"
-        " exporter\n"
-        "books for it (one of four: a quarter). `allocation` is a container's hold on one device;\n"
-        "container, pod, workload and namespace sum what they hold; node and cluster are about\n"
-        "whole boards, held or not. Hours, energy and cost of a day integrate over the last 24\n"
-        "hours, what has ended included. A GPU without a price has no cost, rather than none.\n"
-        "\n| rule | labels | unit | meaning |\n| --- | --- | --- | --- |\n"
-    )
-    for name, recording in RECORDINGS.items():
-        labels = ", ".join(f"`{label}`" for label in recording.labels)
-        yield f"| `{name}` | {labels} | {recording.unit} | {recording.help} |\n"
+    yield f"\n## Recording rules\n\n{_RECORDING_HEAD}\n{_TABLE}"
+    for group in RECORDING_GROUPS:
+        if not group.switch:
+            yield from map(_recording, group.recordings)
+    yield f"\n### Group `reports` (off by default)\n\n{_REPORTS_HEAD}\n{_TABLE}"
+    for group in RECORDING_GROUPS:
+        if group.switch:
+            yield from map(_recording, group.recordings)
+
+
+def _recording(recording: Recording) -> str:
+    labels = ", ".join(f"`{label}`" for label in recording.labels)
+    return f"| `{recording.name}` | {labels} | {recording.unit} | {recording.help} |\n"

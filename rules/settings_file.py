@@ -9,11 +9,19 @@ from typing import Final, NoReturn
 
 import yaml
 
-from rules.settings import Kind, Setting, Settings, Value, defaults, table
+from rules.setting import (
+    MODEL_PATTERN,
+    NAMESPACE_PATTERN,
+    QUOTABLE_PATTERN,
+    SEVERITIES,
+    WAIT_PATTERN,
+    Kind,
+    Setting,
+    Value,
+)
+from rules.settings import Settings, defaults, table
 
-_DURATION: Final = re.compile(r"(?=\d)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?")
 _NOT_RE2: Final = re.compile(r"\(\?(?:<?[=!]|[>(#]|P=)")
-_MODEL: Final = re.compile(r'[^"\\\n]+')
 
 
 class SettingsError(Exception):
@@ -65,7 +73,7 @@ class _File:
         return {}
 
     def _price(self, model: str, node: yaml.Node) -> float:
-        if not _MODEL.fullmatch(model):
+        if not re.fullmatch(MODEL_PATTERN, model):
             self._fail(node, f"prices: {model!r} is not the name of a model")
         try:
             return _number(node)
@@ -120,21 +128,21 @@ def _switch(node: yaml.Node) -> bool:
 
 def _severity(node: yaml.Node) -> str:
     text = _scalar(node, Kind.SEVERITY)
-    if text not in {"critical", "warning", "info", "none"}:
+    if text not in SEVERITIES:
         raise ValueError(f"{text!r} is not {Kind.SEVERITY}")
     return text
 
 
 def _duration(node: yaml.Node) -> str:
     text = _scalar(node, Kind.DURATION)
-    if not _DURATION.fullmatch(text) or not re.search(r"[1-9]", text):
+    if not re.fullmatch(WAIT_PATTERN, text) or not re.search(r"[1-9]", text):
         raise ValueError(f"{text!r} is not {Kind.DURATION}")
     return text
 
 
 def _wait(node: yaml.Node) -> str:
     text = _scalar(node, Kind.WAIT)
-    if not _DURATION.fullmatch(text):
+    if not text or not re.fullmatch(WAIT_PATTERN, text):
         raise ValueError(f"{text!r} is not {Kind.WAIT}")
     return text
 
@@ -171,7 +179,7 @@ def _pattern(node: yaml.Node) -> str:
 
 def _name(node: yaml.Node) -> str:
     text = _scalar(node, Kind.NAMES)
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
+    if not re.fullmatch(NAMESPACE_PATTERN, text):
         raise ValueError(f"{text!r} is not the name of a namespace")
     return text
 
@@ -181,7 +189,7 @@ def _url(node: yaml.Node) -> str:
 
 
 def _quotable(text: str) -> str:
-    if re.search(r"""["'\\\s{}]""", text):
+    if not re.fullmatch(QUOTABLE_PATTERN, text):
         raise ValueError(f"{text!r} has a quote, a backslash, a brace or a space in it")
     return text
 

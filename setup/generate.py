@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from daemonset import generate as daemonset
@@ -10,7 +11,7 @@ from exporter.config import reference as configuration
 from exporter.gpus.simulated import reference as simulated_node
 from exporter.metrics import reference as metrics
 from rules import generate as rules
-from setup import stubs
+from setup import identity, stubs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,9 +33,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
+    # First the files that people write: one of them holds generated tables.
+    stale = _brought_up(identity.replaced(ROOT), check=check)
+    stale |= _brought_up(generated(), check=check)
+    return 1 if check and stale else 0
+
+
+def _brought_up(files: Mapping[Path, bytes], *, check: bool) -> bool:
+    """Write those that differ, or only name them; return whether there were any."""
     stale = {
         path: content
-        for path, content in generated().items()
+        for path, content in files.items()
         if not path.exists() or path.read_bytes() != content
     }
     for path, content in stale.items():
@@ -42,7 +51,7 @@ def main() -> int:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    return 1 if check and stale else 0
+    return bool(stale)
 
 
 if __name__ == "__main__":

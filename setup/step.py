@@ -6,7 +6,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -58,6 +58,7 @@ def run(
     *,
     progress: Callable[[str], str | None] = lambda _: None,
     folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run ``command`` without its output; ``progress`` makes a few words of a line of that.
 
@@ -66,7 +67,12 @@ def run(
     screen, log = Screen(sys.stderr), list[str]()
     screen.begin(what)
     with subprocess.Popen(  # noqa: S603  (commands of our own)
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env=environment,
     ) as process:
         assert process.stdout is not None  # noqa: S101  (it was asked for)
         for line in process.stdout:

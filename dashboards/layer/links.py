@@ -8,7 +8,8 @@ from grafanalib import core
 from dashboards.layer import words
 from dashboards.layer.colours import states
 from dashboards.layer.queries import CHOSEN
-from rules.settings import ALERTS, GENERAL
+from rules.alerts import ALERTS
+from rules.settings import GENERAL
 
 TAG = "kube-gpu-exporter"
 """Of all our dashboards: each links to the others by it."""

@@ -135,16 +135,16 @@ def test_what_is_wrong_is_seen() -> None:
             "at '/prometheusRule/alerts/GPULost/for': 'soon' does not match pattern",
         ),
         (
-            "prometheusRule.alerts.GPUContainerUnderutilised.window=0s",
-            "at '/prometheusRule/alerts/GPUContainerUnderutilised/window': '0s' does not match",
+            "prometheusRule.alerts.GPUContainerUnderutilized.window=0s",
+            "at '/prometheusRule/alerts/GPUContainerUnderutilized/window': '0s' does not match",
         ),
         (
             "prometheusRule.alerts.GPULost.severity=page",
             "value must be one of 'critical', 'warning', 'info'",
         ),
         (
-            "prometheusRule.alerts.GPUContainerUnderutilised.busy=50",
-            "at '/prometheusRule/alerts/GPUContainerUnderutilised/busy': maximum: got 50, want 1",
+            "prometheusRule.alerts.GPUContainerUnderutilized.busy=50",
+            "at '/prometheusRule/alerts/GPUContainerUnderutilized/busy': maximum: got 50, want 1",
         ),
         (
             "prometheusRule.alerts.GPULots.enabled=false",
@@ -285,11 +285,20 @@ def test_a_release_fits_the_secret_that_helm_keeps_it_in() -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("port=9400", "Nothing scrapes it yet"),
-        ("podMonitor.enabled=true", "No alert looks at it yet"),
-        ("podWatch=false", "Without podWatch there are no workloads"),
+        ("port=9400", "No Prometheus scrapes it yet"),
+        ("podMonitor.enabled=true", "There are no alerts yet"),
+        ("podWatch=false", "podWatch is off: there are no workloads"),
+        ("podMonitor.enabled=true", "podMonitor.labels is empty. kube-prometheus-stack ignores"),
+        (
+            "podMonitor.enabled=true,prometheusRule.enabled=true",
+            "podMonitor.labels and prometheusRule.labels are empty.",
+        ),
+        ("dashboards.enabled=true", "WARNING: prometheusRule.runbooksUrl is https://example.com/"),
         ("tls.secretName=x", "curl -s -k https://localhost:9400/metrics"),
-        ("port=9400", "WARNING: image.repository is kube-gpu-exporter, without a registry"),
+        (
+            "port=9400",
+            "WARNING: image.repository is registry.example.com/kube-gpu-exporter, a placeholder",
+        ),
         (
             "port=9400",
             "kubectl label namespace gpu-monitoring pod-security.kubernetes.io/enforce=privileged",
@@ -308,7 +317,11 @@ def test_notes_tell_the_next_command(given: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("image.repository=registry.example/kube-gpu-exporter", "WARNING"),
+        ("image.repository=registry.test/kube-gpu-exporter", "WARNING"),
+        ("podMonitor.enabled=true,podMonitor.labels.release=x", "kube-prometheus-stack"),
+        ("port=9400", "kube-prometheus-stack"),
+        ("port=9400", "runbooksUrl"),
+        ("dashboards.enabled=true,prometheusRule.runbooksUrl=https://rb.test/", "WARNING: prom"),
         ("image.pullPolicy=Never", "WARNING"),
         ("kubelet.enabled=false", "pod-security.kubernetes.io"),
     ],

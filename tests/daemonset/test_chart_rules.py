@@ -14,7 +14,8 @@ import yaml
 
 from dashboards import generate as dashboards
 from rules import render
-from rules.settings import Kind, Setting, Settings, defaults, table
+from rules.setting import Kind, Setting
+from rules.settings import Settings, defaults, table
 from tests.daemonset.render import Object, example, find, helm, helm_template
 
 ON = ("--set", "prometheusRule.enabled=true")
@@ -122,11 +123,11 @@ def test_every_alert_and_group_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def test_a_threshold_changes_its_own_expression_and_no_other() -> None:
-    path = "prometheusRule.alerts.GPUContainerUnderutilised.busy"
+    path = "prometheusRule.alerts.GPUContainerUnderutilized.busy"
     made = spec(helm_template(*ON, "--set-json", f"{path}=0.31"))
     before = {json.dumps(rule, sort_keys=True) for rule in rules(filled(defaults()))}
     (different,) = (r for r in rules(made) if json.dumps(r, sort_keys=True) not in before)
-    assert different["alert"] == "GPUContainerUnderutilised"
+    assert different["alert"] == "GPUContainerUnderutilized"
     assert "0.31" in different["expr"]
 
 
@@ -170,6 +171,15 @@ def test_dashboards_are_the_generated_ones() -> None:
     assert {name: text.encode() for name, text in content.items()} == expected
     assert all(made["metadata"]["labels"]["grafana_dashboard"] == "1" for made in maps)
     assert all(len(json.dumps(made)) < 1_000_000 for made in maps), "over what etcd takes"
+
+
+def test_one_value_leads_rules_and_dashboards_to_the_runbooks() -> None:
+    where = "https://runbooks.example.org/gpu/"
+    both = f"dashboards.enabled=true,prometheusRule.runbooksUrl={where}"
+    text = json.dumps(helm_template(*ON, "--set", both))
+    assert text.count(f"{where}GPULost.md") > 2
+    assert f"{where}${{__value.raw}}.md" in text
+    assert str(table()["runbooksUrl"].default) not in text
 
 
 def test_dashboards_go_into_a_folder_of_grafana() -> None:

@@ -94,7 +94,8 @@ def test_components_go_together(both: tuple[str, str], tmp_path: Path) -> None:
 
 
 def test_another_namespace_and_image_reach_everything(tmp_path: Path) -> None:
-    image = {"name": "kube-gpu-exporter", "newName": "registry.test/gpu", "newTag": "7"}
+    name = f"{exporter.REGISTRY}/kube-gpu-exporter"
+    image = {"name": name, "newName": "registry.test/gpu", "newTag": "7"}
     made = composed(
         tmp_path, namespace="elsewhere", images=[image], components=["pod-monitor", "dashboards"]
     )
@@ -151,7 +152,8 @@ def test_only_nodes_of_linux_are_taken(name: str) -> None:
 
 
 def test_the_image_is_this_version(base: Sequence[Object]) -> None:
-    assert container(base)["image"] == f"kube-gpu-exporter:{exporter.__version__}"
+    image = f"{exporter.REGISTRY}/kube-gpu-exporter:{exporter.__version__}"
+    assert container(base)["image"] == image
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -18,7 +18,7 @@ from dashboards.layer.tables import Column, table
 from dashboards.layer.words import VALUES
 from exporter.model import xids
 from exporter.model.readings import RECOVERY_ACTIONS
-from rules.settings import ALERTS
+from rules.alerts import ALERTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,11 +128,10 @@ def test_a_tables_rows_are_merged_named_sorted_and_limited() -> None:
 
 
 def test_thresholds_are_the_alerts_own() -> None:
-    assert ALERTS["GPUContainerIdle"]["window"].default == "30m"
-    idle = 1800
-    fleet = json.loads(generate.generated()["dashboards/generated/gpu-workload.json"])
-    steps = next(p for p in fleet["panels"] if p["title"] == "Idle for")["fieldConfig"]["defaults"]
-    assert [step["value"] for step in steps["thresholds"]["steps"]] == [None, idle]
+    low = ALERTS["GPUContainerUnderutilized"].settings["busy"].number
+    workload = json.loads(generate.generated()["dashboards/generated/gpu-workload.json"])
+    busy = next(p for p in workload["panels"] if p["title"] == "Busy")["fieldConfig"]["defaults"]
+    assert low in [step["value"] for step in busy["thresholds"]["steps"]]
 
 
 def test_steps_of_thresholds_rise() -> None:

@@ -30,7 +30,7 @@ TOLD: Mapping[str, frozenset[str]] = {
     "owners": frozenset(
         {
             "GPUContainerHostOOMKilled: tokenize-0",
-            "GPUContainerUnderutilised: thumbnails-0",
+            "GPUContainerUnderutilized: thumbnails-0",
             "GPUMemoryHeldIdle: forgotten-0",
             "GPUOutOfMemory: leaky-finetune",
             "GPUOutOfMemory: sweep-0",

@@ -15,7 +15,8 @@ import yaml
 from rules import render
 from rules.alerts import ALERTS
 from rules.recording import RECORDINGS
-from rules.settings import Value, defaults
+from rules.setting import Value
+from rules.settings import defaults
 
 
 @dataclass(frozen=True, slots=True)

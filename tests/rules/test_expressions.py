@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from rules import render
-from rules.alerts import ALERTS, GROUPS
+from rules.alerts import ALERT_GROUPS, ALERTS
 from rules.recording import RECORDINGS
-from rules.settings import ALERTS as SETTINGS
 from rules.settings import GENERAL, Settings, defaults
 from tests.rules import (
     test_dcgm_alert,
@@ -131,14 +130,14 @@ def test_texts(name: str) -> None:
 def test_settings_are_used(name: str) -> None:
     alert = ALERTS[name]
     used = set(re.findall(r"\$\{(\w+)\}", alert.filled_expr + alert.filled_description))
-    own = set(SETTINGS[name]) - {"enabled", "severity", "for", "keepFiringFor"}
+    own = set(alert.settings)
     assert own <= used <= own | set(GENERAL)
 
 
 def test_severities() -> None:
     """Nothing pages for underuse; on application errors only what will not mend itself does."""
-    critical = {name for name in ALERTS if SETTINGS[name]["severity"].default == "critical"}
-    assert not critical & {alert.name for alert in GROUPS["underuse"]}
+    critical = {name for name, alert in ALERTS.items() if alert.severity == "critical"}
+    assert not critical & {alert.name for alert in ALERT_GROUPS[0].alerts}
     owners = {name for name, alert in ALERTS.items() if alert.audience == "owner"}
     assert critical & owners == {"GPUOutOfMemoryLoop"}
 

@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import yaml
 
 from rules import render
 from rules.recording import RECORDINGS
-from rules.settings import defaults
+from rules.settings import Settings, defaults
 
 Expected = Mapping[str, Mapping[str, float]]
 """Labels and value of each sample that a query must give, by query."""
@@ -352,9 +351,10 @@ def test_recording(case: str, tmp_path: Path) -> None:
 
 def _check(series: Mapping[str, str], at: str, expected: Expected, tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
-    rules.write_bytes(
-        render.rule_files(replace(defaults(), prices={"NVIDIA H200": 3.5}))["recording.yaml"]
-    )
+    values = {**defaults().values, "groups.reports.enabled": True}
+    files = render.rule_files(Settings(values, {"NVIDIA H200": 3.5}))
+    groups = [yaml.safe_load(files[name])["groups"] for name in ("recording.yaml", "reports.yaml")]
+    rules.write_text(yaml.safe_dump({"groups": [*groups[0], *groups[1]]}))
     queries = [
         {
             "eval_time": at,

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from rules import render
-from rules.alerts import ALERTS
-from rules.settings import GROUPS, defaults
+from rules.alerts import ALERT_GROUPS, ALERTS
+from rules.settings import defaults
 from setup.demo.routes import EXAMPLE
 
 REACHES: Mapping[str, tuple[str, ...]] = {
@@ -28,7 +28,7 @@ REACHES: Mapping[str, tuple[str, ...]] = {
     "owners": (
         "GPUContainerHostOOMKilled",
         "GPUContainerIdle",
-        "GPUContainerUnderutilised",
+        "GPUContainerUnderutilized",
         "GPUMemoryGrowing",
         "GPUMemoryHeldIdle",
         "GPUOutOfMemory",
@@ -75,7 +75,7 @@ REACHES: Mapping[str, tuple[str, ...]] = {
 def every_alert() -> dict[str, dict[str, Any]]:
     """Return each alerting rule by its name, those that are off by default included."""
     settings = defaults()
-    on = dict.fromkeys((f"groups.{name}.enabled" for name in GROUPS), True)
+    on = dict.fromkeys((group.switch for group in ALERT_GROUPS), True)
     files = render.rule_files(type(settings)({**settings.values, **on}, settings.prices))
     return {
         rule["alert"]: rule

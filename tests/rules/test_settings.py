@@ -33,13 +33,15 @@ def test_a_file_changes_what_it_says(tmp_path: Path) -> None:
         runbooksUrl: https://wiki/gpu/
         dashboardsUrl: https://grafana
         alerts:
-          GPUContainerIdle: {for: 1m30s, severity: info, window: 10m, keepFiringFor: 0s}
+          GPUContainerIdle: {for: 1m30s, severity: info, keepFiringFor: 0s}
+          GPUOutOfMemoryLoop: {window: 10m}
           GPUHung: {enabled: false}
         """,
         tmp_path,
     )
     idle = made["GPUContainerIdle"]
-    assert 'namespace!~"kube-system|gpu-operator"}[10m]' in idle["expr"]
+    assert 'namespace!~"kube-system|gpu-operator"}' in idle["expr"]
+    assert "[10m]" in made["GPUOutOfMemoryLoop"]["expr"]
     assert "offset 2h" in idle["expr"]
     assert idle["for"] == "1m30s"
     assert "keep_firing_for" not in idle
@@ -63,6 +65,8 @@ def test_groups_are_switched(tmp_path: Path) -> None:
     made = rules("groups: {underuse: {enabled: false}, dcgm: {enabled: true}}", tmp_path)
     assert "GPUContainerIdle" not in made
     assert "GPUUnderutilized" in made
+    assert "namespace:gpu_busy:ratio_rate1h" not in made
+    made = rules("groups: {reports: {enabled: true}}", tmp_path)
     assert "namespace:gpu_busy:ratio_rate1h" in made
 
 
@@ -76,12 +80,13 @@ def test_prices_are_rules(tmp_path: Path) -> None:
 
 
 def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
-    made = rules("grace: 2h", tmp_path, scale=60)
+    made = rules("grace: 2h\ngroups: {reports: {enabled: true}}", tmp_path, scale=60)
     idle = made["GPUContainerIdle"]
     assert "[15s] offset 2m" in idle["expr"]
-    assert "sum by (node, namespace, pod, container, gpu, uuid)" in idle["expr"]
-    assert "gpu_container_allocated_seconds_total[30s]" in idle["expr"]
-    assert ") < 0.01\n" in idle["expr"]
+    assert "max by (node, namespace, pod, container, gpu, uuid)" in idle["expr"]
+    use = made["allocation:gpu_recent_use:ratio"]["expr"]
+    assert "gpu_container_allocated_seconds_total[30s]" in use
+    assert made["allocation:gpu_idle:bool"]["expr"].endswith("< bool 0.01")
     assert (idle["for"], idle["keep_firing_for"]) == ("5s", "10s")
     assert made["namespace:gpu_allocated:hours1d"]["expr"].startswith(
         "sum_over_time(namespace:gpu_allocated:gpus[24m:1s])"
@@ -111,7 +116,7 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
         (
             "alerts:\n  GPULost: {severity: page}",
             2,
-            "alerts.GPULost.severity: 'page' is not critical, warning or info",
+            "alerts.GPULost.severity: 'page' is not critical, warning, info or none",
         ),
         ("alerts:\n  GPULost: {enabled: 1}", 2, "alerts.GPULost.enabled: not true or false"),
         ("alerts: [GPULost]", 1, "alerts: not a mapping"),

@@ -33,13 +33,13 @@ def holding(busy: str = "0x100", of: str = info(), minutes: int = 100) -> dict[s
 
 def idle(share: str = "0%") -> Firing:
     return Firing(
-        f"{CONTAINER} kept {DEVICE} busy for {share} of the last 30m, less than 1%: it idles."
-        " Nobody else can have the GPU meanwhile.",
+        f"{CONTAINER} kept {DEVICE} busy for {share} of the last 30m, which is less"
+        " than 1%. No other container can use the GPU meanwhile.",
         HELD_LABELS,
     )
 
 
-def underutilised(share: str) -> Firing:
+def underutilized(share: str) -> Firing:
     labels = {name: HELD_LABELS[name] for name in ("node", "namespace", "pod", "container")}
     return Firing(
         f"{CONTAINER} on node n1 kept its GPUs busy for {share} of the last 30m, less than 50%.",
@@ -156,14 +156,14 @@ WATCHED = (
         {"exemptNamespaces": ("kube-system", "lab")},
     ),
     Watched(
-        "GPUContainerUnderutilised",
+        "GPUContainerUnderutilized",
         "warning",
         "owner",
         (
             Case(
                 "a fifth of its time",
                 {BUSY: "0+12x100", ALLOCATED: "0+60x100", info(): "1x100"},
-                {"89m": (), "90m": (underutilised("20%"),)},
+                {"89m": (), "90m": (underutilized("20%"),)},
             ),
             Case(
                 "two GPUs, of which one works",
@@ -175,7 +175,7 @@ WATCHED = (
                     f"gpu_container_allocated_seconds_total{{{SECOND}}}": "0+60x100",
                     info(SECOND): "1x100",
                 },
-                {"95m": (underutilised("40%"),)},
+                {"95m": (underutilized("40%"),)},
             ),
             Case(
                 "a quarter of a shared GPU, and all of that",
@@ -196,7 +196,7 @@ WATCHED = (
             Case(
                 "a pulse now and then, of a second a minute on average",
                 holding(" ".join(f"{20 * i}x19" for i in range(10)), minutes=200),
-                {"110m": (underutilised("1.111%"),), "150m": (underutilised("1.111%"),)},
+                {"110m": (underutilized("1.111%"),), "150m": (underutilized("1.111%"),)},
             ),
             Case("nobody can tell", {ALLOCATED: "0+60x100", info(): "1x100"}, {"90m": ()}),
             Case(
@@ -207,7 +207,7 @@ WATCHED = (
             Case(
                 "it has ended",
                 {BUSY: "0+12x95 stale", ALLOCATED: "0+60x95 stale", info(): "1x95 stale"},
-                {"95m": (underutilised("20%"),), "97m": ()},
+                {"95m": (underutilized("20%"),), "97m": ()},
             ),
         ),
     ),
