@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from daemonset.schema import LABELS, SWITCH, Schema, matching, one_of
 from daemonset.value import Section, Value, switch
+from exporter.document import UNITS_PATTERN
 from rules import alerts, settings
 from rules.setting import (
+    LABEL_PATTERN,
     MODEL_PATTERN,
     NAMESPACE_PATTERN,
     QUOTABLE_PATTERN,
     SEVERITIES,
-    WAIT_PATTERN,
     Kind,
     Setting,
 )
@@ -21,7 +22,8 @@ ROOT: Final = "prometheusRule"
 
 _NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
 _QUOTABLE: Final = matching(QUOTABLE_PATTERN)
-_WAIT: Final[Schema] = {**matching(WAIT_PATTERN), "minLength": 1}
+# Bare seconds are the settings file's: what Helm renders goes to Prometheus as it is.
+_WAIT: Final[Schema] = {**matching(UNITS_PATTERN), "minLength": 1}
 _DURATION: Final[Schema] = {"allOf": [_WAIT, {"pattern": "[1-9]"}]}
 _SCHEMAS: Final[Mapping[Kind, Schema]] = MappingProxyType(
     {
@@ -36,6 +38,7 @@ _SCHEMAS: Final[Mapping[Kind, Schema]] = MappingProxyType(
         Kind.CELSIUS: _NUMBER,
         Kind.URL: _QUOTABLE,
         Kind.PATTERN: _QUOTABLE,
+        Kind.LABEL: matching(LABEL_PATTERN),
         Kind.NAMES: {"type": "array", "items": matching(NAMESPACE_PATTERN)},
     }
 )

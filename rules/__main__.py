@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from exporter.document import DocumentError
 from rules import render
 from rules.settings import defaults
-from rules.settings_file import SettingsError, read
+from rules.settings_file import read_settings
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        settings = read(options.settings) if options.settings else defaults()
+        settings = read_settings(options.settings) if options.settings else defaults()
         if options.format == "files":
             files = render.rule_files(settings, options.scale)
         else:
@@ -32,7 +33,7 @@ def main() -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (options.out / name).write_bytes(content)
-    except SettingsError as error:
+    except DocumentError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except OSError as error:

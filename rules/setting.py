@@ -8,8 +8,6 @@ Value = bool | float | str | tuple[str, ...]
 
 SEVERITIES: Final = ("critical", "warning", "info", "none")
 
-WAIT_PATTERN: Final = "([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?"
-"""A duration as Prometheus reads it, from the largest unit to the smallest; or nothing."""
 NAMESPACE_PATTERN: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 LABEL_PATTERN: Final = "[a-zA-Z_][a-zA-Z0-9_]*"
 MODEL_PATTERN: Final = r'[^"\\\n${}]+'
@@ -32,6 +30,7 @@ class Kind(StrEnum):
     URL = "the beginning of a URL"
     PATTERN = "a regular expression"
     NAMES = "a list of names"
+    LABEL = "the name of a label"
 
 
 @dataclass(frozen=True, slots=True)

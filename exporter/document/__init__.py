@@ -2,6 +2,7 @@
 
 from exporter.document.durations import (
     DURATION_PATTERN,
+    UNITS_PATTERN,
     DurationError,
     format_duration,
     parse_duration,
@@ -11,6 +12,7 @@ from exporter.document.reader import DocumentError, Entry, Value, did_you_mean, 
 
 __all__ = [
     "DURATION_PATTERN",
+    "UNITS_PATTERN",
     "DocumentError",
     "DurationError",
     "Entry",

@@ -21,10 +21,11 @@ _UNITS: Final = {
 }
 """Milliseconds of each unit, the largest first. A year has 365 days, as it has in Prometheus."""
 
-_WITH_UNITS: Final = "".join(rf"(?:[0-9]{{1,9}}{unit})?" for unit in _UNITS)
+UNITS_PATTERN: Final = "".join(rf"(?:[0-9]{{1,9}}{unit})?" for unit in _UNITS)
+"""A duration in units, or nothing, as a regular expression that Go takes as well."""
 _SECONDS: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
 
-DURATION_PATTERN: Final = rf"^(?:(?=[0-9]){_WITH_UNITS}|{_SECONDS})$"
+DURATION_PATTERN: Final = rf"^(?:(?=[0-9]){UNITS_PATTERN}|{_SECONDS})$"
 """The grammar as a regular expression that JSON Schema takes as well."""
 
 _DURATION: Final = re.compile(DURATION_PATTERN.removeprefix("^").removesuffix("$"))

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.document import DocumentError
 from rules import render
 from rules.settings import defaults, table
-from rules.settings_file import SettingsError, read
+from rules.settings_file import read_settings
 
 
 def rules(text: str, folder: Path, scale: float = 1) -> dict[str, dict[str, Any]]:
     """Render what a settings file makes, by name."""
     (folder / "settings.yaml").write_text(text)
-    files = render.rule_files(read(folder / "settings.yaml"), scale).values()
+    files = render.rule_files(read_settings(folder / "settings.yaml"), scale).values()
     return {
         rule.get("alert") or rule["record"]: rule
         for file in files
@@ -58,7 +59,7 @@ def test_a_file_changes_what_it_says(tmp_path: Path) -> None:
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert rules("# nothing\n", tmp_path)
-    assert read(tmp_path / "settings.yaml") == defaults()
+    assert read_settings(tmp_path / "settings.yaml") == defaults()
 
 
 def test_groups_are_switched(tmp_path: Path) -> None:
@@ -68,6 +69,13 @@ def test_groups_are_switched(tmp_path: Path) -> None:
     assert "namespace:gpu_busy:ratio_rate1h" not in made
     made = rules("groups: {reports: {enabled: true}}", tmp_path)
     assert "namespace:gpu_busy:ratio_rate1h" in made
+
+
+def test_every_place_takes_the_one_grammar_of_durations(tmp_path: Path) -> None:
+    made = rules("alerts: {GPUHung: {for: 90}, GPULost: {for: 1w}}\ngrace: '5400'", tmp_path)
+    assert made["GPUHung"]["for"] == "90s"
+    assert made["GPULost"]["for"] == "1w"
+    assert "90m" in made["GPUContainerIdle"]["expr"]
 
 
 def test_prices_are_rules(tmp_path: Path) -> None:
@@ -98,52 +106,47 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
-        ("grace: soon", 1, "grace: 'soon' is not a duration, such as 30m"),
-        ("grace: 0s", 1, "grace: '0s' is not a duration, such as 30m"),
-        ("\n\nalert: {}", 3, "alert: no such setting"),
-        ("alerts:\n  GPUIdle: {for: 5m}", 2, "alerts.GPUIdle: no such setting"),
-        ("alerts:\n  GPULost:\n    four: 5m", 3, "alerts.GPULost.four: no such setting"),
+        ("grace: soon", 1, "grace: 'soon' is not a duration (such as 5s)"),
+        ("grace: 1.5m", 1, "grace: '1.5m' is not a duration (write 90s)"),
+        ("grace: 0s", 1, "grace: expected a duration that is longer than 0s"),
+        ("\n\nalert: {}", 3, "alert: no such setting; did you mean alerts?"),
         (
-            "alerts:\n  GPULost: {for: -5m}",
+            "alerts:\n  GPUHang: {for: 5m}",
             2,
-            "alerts.GPULost.for: '-5m' is not a duration, such as 5m, or 0s",
+            "alerts.GPUHang: no such setting; did you mean GPUHung?",
         ),
         (
-            "alerts:\n  GPULost: {for: 5}",
-            2,
-            "alerts.GPULost.for: '5' is not a duration, such as 5m, or 0s",
+            "alerts:\n  GPULost:\n    four: 5m",
+            3,
+            "alerts.GPULost.four: no such setting; did you mean",
         ),
+        ("alerts:\n  GPULost: {for: -5m}", 2, "for: '-5m' is not a duration"),
         (
             "alerts:\n  GPULost: {severity: page}",
             2,
-            "alerts.GPULost.severity: 'page' is not critical, warning, info or none",
+            "severity: expected one of critical, warning, info, none, got 'page'",
         ),
-        ("alerts:\n  GPULost: {enabled: 1}", 2, "alerts.GPULost.enabled: not true or false"),
-        ("alerts: [GPULost]", 1, "alerts: not a mapping"),
+        ("alerts:\n  GPULost: {enabled: 1}", 2, "enabled: expected true or false, got '1'"),
+        ("alerts: [GPULost]", 1, "alerts: expected a mapping of keys to values, got a list"),
         (
-            "alerts:\n  GPUMemoryNearlyFull: {used: 95}",
+            "alerts:\n  GPUContainerUnderutilized: {busy: 95}",
             2,
-            "alerts.GPUMemoryNearlyFull.used: 95 is not a ratio from 0 to 1",
-        ),
-        (
-            "alerts:\n  GPUExporterSlow: {tickSeconds: 30m}",
-            2,
-            "alerts.GPUExporterSlow.tickSeconds: '30m' is not a number",
+            "busy: expected a ratio from 0 to 1, got '95'",
         ),
         (
-            "alerts:\n  GPUExporterSlow: {tickSeconds: -1}",
+            "alerts:\n  GPUOutOfMemoryLoop: {events: -1}",
             2,
-            "alerts.GPUExporterSlow.tickSeconds: -1 is not a number that is not below 0",
+            "events: expected a number, 0 or more, got '-1'",
         ),
         (
-            "alerts:\n  GPUExporterSlow: {tickSeconds: [1]}",
+            "alerts:\n  GPUOutOfMemoryLoop: {events: [1]}",
             2,
-            "alerts.GPUExporterSlow.tickSeconds: not a number that is not below 0",
+            "events: expected a number, 0 or more, got a list",
         ),
-        ("exemptNamespaces: lab", 1, "exemptNamespaces: not a list of names"),
+        ("exemptNamespaces: lab", 1, "exemptNamespaces: expected a list, got 'lab'"),
         (
             "exemptNamespaces:\n- lab\n- Lab|x",
-            2,
+            3,
             "exemptNamespaces: 'Lab|x' is not the name of a namespace",
         ),
         ("job: (", 1, "job: '(' is not a regular expression"),
@@ -155,11 +158,11 @@ def test_scale_shrinks_every_duration(tmp_path: Path) -> None:
             1,
             "runbooksUrl: 'a b' has a quote, a backslash, a brace or a space in it",
         ),
-        ("prices: {NVIDIA H200: cheap}", 1, "prices: NVIDIA H200: 'cheap' is not a number"),
+        ("prices: {NVIDIA H200: cheap}", 1, "NVIDIA H200: expected a number, 0 or more"),
         ("prices:\n  'a\"b': 1", 2, "prices: 'a\"b' is not the name of a model"),
         ("grace: 1h\ngrace: 2h", 2, "grace: given twice"),
         ("grace: [", 1, "not YAML"),
-        ("just words", 1, "the file: not a mapping"),
+        ("just words", 1, "expected a mapping of keys to values, got 'just words'"),
     ],
 )
 def test_a_mistake_is_told_with_its_line(
@@ -167,8 +170,8 @@ def test_a_mistake_is_told_with_its_line(
 ) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(text)
-    with pytest.raises(SettingsError) as caught:
-        read(path)
+    with pytest.raises(DocumentError) as caught:
+        read_settings(path)
     message = str(caught.value)
     assert message.startswith(f"{path}:{line}: {problem}")
     assert "\n" not in message
@@ -215,4 +218,4 @@ def test_the_table_keeps_its_own_rules(tmp_path: Path) -> None:
         value = setting.default
         at[leaf] = list(value) if isinstance(value, tuple) else value
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(tree))
-    assert read(tmp_path / "settings.yaml") == defaults()
+    assert read_settings(tmp_path / "settings.yaml") == defaults()
