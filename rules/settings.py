@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+import exporter
 from exporter.model.snapshot import IDLE_RATIO
 from rules.alerts import ALERT_GROUPS, ALERTS
 from rules.recording import REPORTS_SWITCH
@@ -18,7 +19,7 @@ from rules.setting import Kind, Setting, Value, ratio, switch, window
 GENERAL: Final[Mapping[str, Setting]] = MappingProxyType(
     {
         "runbooksUrl": Setting(
-            "https://example.com/kube-gpu-exporter/runbooks/",
+            f"{exporter.REPOSITORY}/blob/main/docs/runbooks/",
             Kind.URL,
             "Where the runbooks are. The page of an alert is at this URL plus its name and .md.",
         ),

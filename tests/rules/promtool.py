@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+import exporter
 from rules import render
 from rules.alerts import ALERTS
 from rules.recording import RECORDINGS
@@ -130,6 +131,6 @@ def _expected(watched: Watched, firing: Firing) -> dict[str, object]:
         "exp_annotations": {
             "summary": ALERTS[watched.alert].summary,
             "description": firing.description,
-            "runbook_url": f"https://example.com/kube-gpu-exporter/runbooks/{watched.alert}.md",
+            "runbook_url": f"{exporter.REPOSITORY}/blob/main/docs/runbooks/{watched.alert}.md",
         },
     }

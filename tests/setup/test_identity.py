@@ -68,6 +68,7 @@ def test_a_change_reaches_every_file_and_is_then_complete(
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
+    old = Identity.declared()
     for name, value in zip(
         ("__version__", "REPOSITORY", "REGISTRY"),
         (NEW.version, NEW.repository, NEW.registry),
@@ -84,8 +85,8 @@ def test_a_change_reaches_every_file_and_is_then_complete(
     assert Identity.written((tmp_path / "daemonset/chart/Chart.yaml").read_text()) == now
     for path in identity.files(tmp_path):
         text = path.read_text()
-        assert OLD.repository not in text, path
-        assert OLD.registry not in text, path
+        assert old.repository not in text, path
+        assert old.registry not in text, path
 
 
 def test_no_file_names_another_version() -> None:
