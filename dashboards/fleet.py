@@ -13,15 +13,16 @@ from dashboards.expressions import (
     or_zero,
 )
 from dashboards.layer import units
-from dashboards.layer.colours import above, below, by_name
+from dashboards.layer.colours import above, below, by_name, states
 from dashboards.layer.outline import Outline, Row
 from dashboards.layer.panels import heatmap, stat, timeseries
 from dashboards.layer.queries import Query
 from dashboards.layer.tables import ROWS, Column, matrix, table
+from dashboards.layer.words import GPU_STATES
 
 _FIRING = 'ALERTS{alertname=~"GPU.+", alertstate="firing"}'
 _RULES_LOADED = '0 * count(ALERTS{alertname="Watchdog", node=~".*"})'
-_BROKEN = 'gpu_exporter_gpu_state{state!="ok"} == 1 or gpu_recovery_action{action!="none"} == 1'
+_BROKEN = "gpu_exporter_gpu_state > 0 or gpu_recovery_action > 0"
 
 FLEET = Outline(
     uid="gpu-fleet",
@@ -92,12 +93,17 @@ FLEET = Outline(
                 ),
                 table(
                     "GPUs that are not well",
-                    ("node", "gpu", "state"),
+                    ("node", "gpu"),
+                    Column(
+                        "State",
+                        "max by (node, gpu) (gpu_exporter_gpu_state > 0)",
+                        units.SHORT,
+                        states=states(GPU_STATES),
+                    ),
                     Column(
                         "Read",
-                        "max by (node, gpu, state) (1000 *"
-                        " gpu_exporter_last_sample_timestamp_seconds * on (node, uuid)"
-                        ' group_left (state) (gpu_exporter_gpu_state{state!="ok"} == 1))',
+                        "max by (node, gpu) (1000 * gpu_exporter_last_sample_timestamp_seconds"
+                        " and on (node, uuid) gpu_exporter_gpu_state > 0)",
                         unit=units.AGO,
                     ),
                     sort="Node",

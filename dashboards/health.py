@@ -5,11 +5,21 @@ from typing import Any
 from dashboards import thresholds
 from dashboards.expressions import highest, or_zero
 from dashboards.layer import units
-from dashboards.layer.colours import ABSENT, VERMILLION, above, below, by_gpu, by_name, fixed
+from dashboards.layer.colours import (
+    ABSENT,
+    VERMILLION,
+    above,
+    below,
+    by_gpu,
+    by_name,
+    fixed,
+    states,
+)
 from dashboards.layer.outline import Outline, Row
 from dashboards.layer.panels import stat, timeseries
 from dashboards.layer.queries import DATASOURCE, Query, narrowed
 from dashboards.layer.tables import Column, table
+from dashboards.layer.words import RECOVERY
 
 _GPU = "{{node}} GPU {{gpu}}"
 _RECENT = "gpu_xid_last_timestamp_seconds > (time() - $__range_s)"
@@ -70,7 +80,7 @@ HEALTH = Outline(
                 ),
                 stat(
                     "To be recovered",
-                    Query(or_zero('count(gpu_recovery_action{action!="none"} == 1)')),
+                    Query(or_zero("count(gpu_recovery_action > 0)")),
                     thresholds=above(critical=1),
                     alerts=("GPURecoveryActionNeeded",),
                     about="GPUs for which the driver asks for a reset, a reboot or the like.",
@@ -137,11 +147,12 @@ HEALTH = Outline(
                 ),
                 table(
                     "Recovery that the driver asks for",
-                    ("node", "gpu", "action"),
+                    ("node", "gpu"),
                     Column(
                         "Asked for",
-                        'max by (node, gpu, action) (gpu_recovery_action{action!="none"} == 1)',
+                        "max by (node, gpu) (gpu_recovery_action > 0)",
                         units.SHORT,
+                        states=states(RECOVERY),
                     ),
                     empty="The driver asks for nothing.",
                 ),

@@ -95,7 +95,7 @@ EXPORTER: Final = (
         ),
         expr="""
             max by (${GPU}) (time() - gpu_exporter_last_sample_timestamp_seconds) > ${ageSeconds}
-            and on (node, uuid) gpu_exporter_gpu_state{state="ok"} == 1
+            and on (node, uuid) gpu_exporter_gpu_state == 0
         """,
     ),
     # The driver's failure is GPUDriverDown's. Others are given up on purpose without their rights.

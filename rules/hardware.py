@@ -5,6 +5,26 @@ from typing import Final
 from rules.alert import GPU, Alert, Audience, Dashboard
 from rules.setting import number, window
 
+# Names the action that stands behind the number of gpu_recovery_action.
+_ACTION: Final = (
+    "".join(
+        f"{{{{{'else ' if number > 1 else ''}if eq $value {number}.0 }}}}{words}"
+        for number, words in enumerate(
+            (
+                "a reset of the GPU",
+                "a reboot of the node",
+                "a drain of its peer-to-peer work",
+                "a drain and a reset",
+                "a recovery of the IMEX domain",
+                "a reset of the bus",
+                "a reboot of the system",
+            ),
+            start=1,
+        )
+    )
+    + "{{ else }}an action that this exporter does not know{{ end }}"
+)
+
 STATES: Final = (
     Alert(
         name="GPULost",
@@ -19,7 +39,7 @@ STATES: Final = (
             "The driver can't reach ${GPU} any more. What ran on it is dead; its node has one GPU"
             " less."
         ),
-        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="lost"}) == 1',
+        expr="max by (${GPU}) (gpu_exporter_gpu_state) == 1",
     ),
     Alert(
         name="GPUHung",
@@ -31,7 +51,7 @@ STATES: Final = (
         labels=GPU,
         summary="A GPU does not answer.",
         description="A read of ${GPU} does not return. What runs on it most likely hangs too.",
-        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="hung"}) == 1',
+        expr="max by (${GPU}) (gpu_exporter_gpu_state) == 2",
     ),
     Alert(
         name="GPUUnreadable",
@@ -45,7 +65,7 @@ STATES: Final = (
             "Every read of ${GPU} fails, though it is neither lost nor hung: of what runs on it"
             " nothing is known."
         ),
-        expr='max by (${GPU}) (gpu_exporter_gpu_state{state="failed"}) == 1',
+        expr="max by (${GPU}) (gpu_exporter_gpu_state) == 3",
     ),
     Alert(
         name="GPUDriverDown",
@@ -110,10 +130,10 @@ STATES: Final = (
         keep="10m",
         audience=Audience.OPERATOR,
         dashboard=Dashboard.HEALTH,
-        labels=(*GPU, "action"),
+        labels=GPU,
         summary="A GPU's driver asks for a recovery.",
-        description="To recover ${GPU} the driver asks for {{ $labels.action }}.",
-        expr='max by (${GPU}, action) (gpu_recovery_action{action!="none"}) == 1',
+        description=f"To recover ${{GPU}} the driver asks for {_ACTION}.",
+        expr="max by (${GPU}) (gpu_recovery_action) > 0",
     ),
 )
 

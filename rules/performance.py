@@ -27,9 +27,11 @@ SLOWDOWNS: Final = (
             max by (${GPU}) (
               rate(gpu_clock_event_seconds_total{reason=~"(hw_|sw_)?thermal(_slowdown)?"}[${window}])
               or
-              avg_over_time(gpu_clock_event_active{reason=~"(hw|sw)_thermal_slowdown"}[${window}])
+              count_over_time(gpu_clock_event_active{reason=~"(hw|sw)_thermal_slowdown"}[${window}])
+              / on (${GPU}) group_left ()
+              max by (${GPU}) (count_over_time(gpu_exporter_gpu_state[${window}]))
             ) > ${slowed}
-            and on (node, uuid) gpu_clock_event_active
+            and on (node, uuid) gpu_exporter_gpu_state == 0
         """,
     ),
     Alert(
@@ -53,9 +55,11 @@ SLOWDOWNS: Final = (
             max by (${GPU}) (
               rate(gpu_clock_event_seconds_total{reason="hw_power_brake_slowdown"}[${window}])
               or
-              avg_over_time(gpu_clock_event_active{reason="hw_power_brake_slowdown"}[${window}])
+              count_over_time(gpu_clock_event_active{reason="hw_power_brake_slowdown"}[${window}])
+              / on (${GPU}) group_left ()
+              max by (${GPU}) (count_over_time(gpu_exporter_gpu_state[${window}]))
             ) > ${slowed}
-            and on (node, uuid) gpu_clock_event_active
+            and on (node, uuid) gpu_exporter_gpu_state == 0
         """,
     ),
     Alert(

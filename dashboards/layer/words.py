@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from dashboards.layer.colours import ABSENT, CRITICAL, NEUTRAL, WARNING
+from dashboards.layer.colours import ABSENT, CRITICAL, GOOD, NEUTRAL, WARNING
+from exporter.metrics.node import STATES
+from exporter.model.readings import RECOVERY_ACTIONS
 
 COLUMNS: Mapping[str, str] = {
     "node": "Node",
@@ -24,7 +26,6 @@ COLUMNS: Mapping[str, str] = {
     "version": "Version",
     "backend": "Backend",
     "sharing": "Sharing",
-    "state": "State",
     "gpu_instance": "Instance",
     "cotenant_namespace": "Other's namespace",
     "cotenant_pod": "Other pod",
@@ -34,7 +35,6 @@ COLUMNS: Mapping[str, str] = {
 WIDTHS: Mapping[str, int] = {
     "gpu": 60,
     "severity": 90,
-    "state": 80,
     "xid": 60,
     "gpu_instance": 90,
     "profile": 100,
@@ -52,16 +52,23 @@ LEAST_WIDTHS: Mapping[str, int] = {
 }
 """Pixels that the columns of long names need at least."""
 
+GPU_STATES: Mapping[int, tuple[str, str]] = {
+    number: (state, {"ok": GOOD, "failed": WARNING}.get(state, CRITICAL))
+    for number, state in enumerate(STATES)
+}
+"""The values of ``gpu_exporter_gpu_state``."""
+
+RECOVERY: Mapping[int, tuple[str, str]] = {
+    number: (action.replace("_", " "), ABSENT if action == "none" else CRITICAL)
+    for number, action in enumerate(RECOVERY_ACTIONS)
+}
+"""The values of ``gpu_recovery_action``."""
+
 VALUES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "severity": {
         "critical": ("critical", CRITICAL),
         "warning": ("warning", WARNING),
         "info": ("info", NEUTRAL),
-    },
-    "state": {
-        "lost": ("lost", CRITICAL),
-        "hung": ("hung", CRITICAL),
-        "failed": ("failed", WARNING),
     },
     "action": {
         # Of XIDs, in NVIDIA's catalogue.

@@ -12,6 +12,7 @@ from exporter.app.backends import make_backend
 from exporter.app.sources import Sources
 from exporter.config import Config
 from exporter.metrics.exposition import Exposition
+from exporter.metrics.profiles import select
 from exporter.model.clocks import unix_time
 from exporter.sampling.containers import Containers
 from exporter.sampling.sampler import Sampler, Ticks
@@ -42,7 +43,11 @@ async def running(config: Config, ticks: Ticks, *, advertise: bool = False) -> A
         process = CollectorRegistry()
         ProcessCollector(registry=process)
         exposition = Exposition(
-            lambda: sampler.snapshot, node=config.node, pod_labels=config.pod_labels, beside=process
+            lambda: sampler.snapshot,
+            node=config.node,
+            pod_labels=config.pod_labels,
+            families=select(config.metrics),
+            beside=process,
         )
         loop = asyncio.get_running_loop()
         sampler = Sampler(

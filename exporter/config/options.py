@@ -12,6 +12,7 @@ from exporter.config.values import (
     Duration,
     LabelKeys,
     ListenAddress,
+    MetricNames,
     Patterns,
 )
 from exporter.document import format_duration
@@ -27,6 +28,7 @@ Section = Literal[
     "Kubelet",
     "Pods",
     "Containers",
+    "Metrics",
     "Logs",
 ]
 
@@ -290,6 +292,17 @@ class Config:
         _HOUR,
         "How long counters of a terminated pod are still served. Longer than the scrape interval, "
         "or its last seconds go unseen.",
+    )
+
+    metrics: tuple[str, ...] = _option(
+        ("standard",),
+        "Metrics",
+        MetricNames(),
+        "Metrics to export: a profile (minimal, standard or full), then names of metrics to add, "
+        "and names behind a minus sign to leave out. * in a name stands for anything. "
+        "docs/metrics.md shows the profile of each metric. May be given several times, or "
+        "separated by commas.",
+        multiple=True,
     )
 
     log_level: LogLevel = _option(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from exporter.document import DurationError, format_duration, parse_duration
+from exporter.metrics.profiles import select
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?")
@@ -97,6 +98,25 @@ class Patterns(click.ParamType[tuple[str, ...]]):
             if not _PATTERN.fullmatch(pattern):
                 self.fail(f"{pattern!r} is not a resource name or pattern", param, ctx)
         return patterns
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+class MetricNames(click.ParamType[tuple[str, ...]]):
+    """A profile of metrics, and names of metrics to add or, behind a minus sign, to take away."""
+
+    name = "metrics"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        words = tuple(part.strip() for part in str(value).split(","))
+        try:
+            select(words)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return words
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]

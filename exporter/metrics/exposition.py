@@ -22,29 +22,34 @@ _LATELY_SECONDS = 150.0
 
 
 class SnapshotCollector(Collector):
-    """Hands the table's families over the current snapshot to a registry.
+    """Hands families of the table over the current snapshot to a registry.
 
     ``node`` becomes a label of every series when it is set, and each key of ``pod_labels`` one of
     the families that take them: ``app.kubernetes.io/name`` as ``label_app_kubernetes_io_name``.
     """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], node: str = "", pod_labels: Sequence[str] = ()
+        self,
+        snapshot: Callable[[], Snapshot],
+        node: str = "",
+        pod_labels: Sequence[str] = (),
+        families: Sequence[Family] = TABLE,
     ) -> None:
         self._snapshot = snapshot
+        self.families = families
         self._node = {"node": node} if node else {}
         self._pod_labels = tuple(label_name(key) for key in pod_labels)
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._snapshot()
-        for family in TABLE:
+        for family in self.families:
             metric = self.metric(family, family.points(snapshot))
             if metric.samples:
                 yield metric
 
     def describe(self) -> Iterable[Metric]:
         """Tell the registry our names, so that it finds duplicates and serves ``name[]``."""
-        return [self.metric(family, ()) for family in TABLE]
+        return [self.metric(family, ()) for family in self.families]
 
     def metric(self, family: Family, points: Iterable[Point]) -> Metric:
         """Return a family with its samples as prometheus_client has them."""
@@ -68,11 +73,12 @@ class Exposition:
         *,
         node: str = "",
         pod_labels: Sequence[str] = (),
+        families: Sequence[Family] = TABLE,
         beside: CollectorRegistry,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshot = snapshot
-        self._collector = SnapshotCollector(snapshot, node, pod_labels)
+        self._collector = SnapshotCollector(snapshot, node, pod_labels, families)
         self._beside = beside
         self._clock = clock
         self._all = CollectorRegistry()
@@ -126,7 +132,8 @@ class Exposition:
         return self._kept[key]
 
     def _encode(self, snapshot: Snapshot, lines: Lines) -> bytes:
-        ours = "".join([lines.encode(family, family.points(snapshot)) for family in TABLE])
+        families = self._collector.families
+        ours = "".join([lines.encode(family, family.points(snapshot)) for family in families])
         return ours.encode() + lines.format(self._beside)
 
 

@@ -206,8 +206,8 @@ POWER_AND_CLOCKS = (
     per_gpu_by(
         "reason",
         "gpu_clock_event_active",
-        "Whether a reason keeps the clocks down at this moment (1) or not (0).",
-        lambda d: d.full.clock_event_active,
+        "A reason keeps the clocks down at this moment; the value is 1. Without one, no series.",
+        lambda d: {reason: 1 for reason, active in d.full.clock_event_active.items() if active},
     ),
     per_gpu_by(
         "reason",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import GPU_LABELS, gpu_labels, per_gpu, per_gpu_by, readable
+from exporter.metrics.node import numbered
 from exporter.model.readings import RECOVERY_ACTIONS
 from exporter.model.snapshot import Snapshot
 from exporter.model.xids import action
@@ -18,8 +19,7 @@ def _ecc_errors(snapshot: Snapshot) -> Iterator[Point]:
 def _recovery_action(snapshot: Snapshot) -> Iterator[Point]:
     for sample, data in readable(snapshot):
         if data.slow.recovery_action is not None:
-            for name in RECOVERY_ACTIONS:
-                yield (*gpu_labels(sample.gpu), name), name == data.slow.recovery_action
+            yield gpu_labels(sample.gpu), RECOVERY_ACTIONS.index(data.slow.recovery_action)
 
 
 def _xid_errors(snapshot: Snapshot) -> Iterator[Point]:
@@ -135,8 +135,9 @@ HEALTH = (
     ),
     Family(
         "gpu_recovery_action",
-        "What the driver asks for to recover the GPU: 1 for the action asked for, else 0.",
-        (*GPU_LABELS, "action"),
+        "What the driver asks for to recover the GPU, as NVML's number:"
+        f" {numbered(RECOVERY_ACTIONS)}.",
+        GPU_LABELS,
         _recovery_action,
     ),
     Family(

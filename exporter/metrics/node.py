@@ -2,12 +2,22 @@
 
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from exporter import __version__
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import gpu_labels
 from exporter.model.snapshot import GpuState, Snapshot
+
+STATES: Final = tuple(GpuState)
+"""States of a GPU, each at its number. A number says more than a label could: a query over the last
+minutes gives the latest state, and a change of state makes no new series."""
+
+
+def numbered(words: Sequence[str]) -> str:
+    """List words with their numbers: ``0 ok, 1 lost``."""
+    return ", ".join(f"{number} {word}" for number, word in enumerate(words))
 
 
 def _allocatable(snapshot: Snapshot) -> Iterator[Point]:
@@ -37,8 +47,7 @@ def _gpus(snapshot: Snapshot) -> Iterator[Point]:
 
 def _gpu_state(snapshot: Snapshot) -> Iterator[Point]:
     for sample in snapshot.gpus:
-        for state in GpuState:
-            yield (*gpu_labels(sample.gpu), state), state is sample.state
+        yield gpu_labels(sample.gpu), STATES.index(sample.state)
 
 
 def _source_up(snapshot: Snapshot) -> Iterator[Point]:
@@ -67,7 +76,8 @@ def _last_sample(snapshot: Snapshot) -> Iterator[Point]:
 def _read_failures(snapshot: Snapshot) -> Iterator[Point]:
     for sample in snapshot.gpus:
         for reason, count in sample.read_failures.items():
-            yield (*gpu_labels(sample.gpu), reason), count
+            if count:
+                yield (*gpu_labels(sample.gpu), reason), count
 
 
 NODE = (
@@ -107,8 +117,8 @@ EXPORTER = (
     ),
     Family(
         "gpu_exporter_gpu_state",
-        "State of each known GPU: 1 for the state that it is in, else 0.",
-        ("uuid", "gpu", "state"),
+        f"State of each known GPU as a number: {numbered(STATES)}.",
+        ("uuid", "gpu"),
         _gpu_state,
     ),
     Family(

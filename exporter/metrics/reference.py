@@ -1,6 +1,7 @@
 """``docs/metrics.md``, from the table."""
 
 from exporter.metrics.family import Family
+from exporter.metrics.profiles import COMMON, profile_of
 from exporter.metrics.table import SUBJECTS
 
 _HEAD = """\
@@ -14,6 +15,10 @@ driver or the exporter's permissions do not give the value: never 0 instead, nev
 value. Whole GPUs, MIG slices and containers have families of their own, so that a sum over a
 family counts nothing twice. Beside these, the exporter serves prometheus_client's `process_*` about
 itself.
+
+The column *profile* names the smallest profile that has the family: `minimal`, `standard` or
+`full`. The option `--metrics` picks a profile, adds families and takes families away. Of some
+families `standard` has a few values of the last label only; `full` has all of them.
 """
 
 
@@ -22,7 +27,8 @@ def render() -> str:
     parts = [_HEAD]
     for subject, families in SUBJECTS.items():
         parts.append(
-            f"\n## {subject}\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
+            f"\n## {subject}\n\n| metric | type | profile | labels | meaning |\n"
+            "| --- | --- | --- | --- | --- |\n"
         )
         parts.extend(_row(family) for family in families)
     return "".join(parts)
@@ -30,4 +36,8 @@ def render() -> str:
 
 def _row(family: Family) -> str:
     labels = ", ".join(f"`{label}`" for label in family.labels)
-    return f"| `{family.name}` | {family.kind} | {labels} | {family.help} |\n"
+    profile = str(profile_of(family))
+    if common := COMMON.get(family.name):
+        values = ", ".join(f"`{value}`" for value in sorted(common))
+        profile += f", only {family.labels[-1]} {values}"
+    return f"| `{family.name}` | {family.kind} | {profile} | {labels} | {family.help} |\n"

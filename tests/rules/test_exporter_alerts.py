@@ -11,7 +11,7 @@ GPU_LABELS = {"node": "n1", "gpu": "0", "uuid": "GPU-a"}
 UP = 'up{job="gpu/kube-gpu-exporter",instance="10.0.0.1:9400",node="n1"}'
 BUILD = 'gpu_exporter_build_info{node="n1",version="1"}'
 DURATION = 'gpu_exporter_source_duration_seconds{node="n1",source="nvml"}'
-KNOWN = f'gpu_exporter_gpu_state{{{GPU},state="ok"}}'
+KNOWN = f"gpu_exporter_gpu_state{{{GPU}}}"
 
 DOWN = Firing(
     "Prometheus can't scrape 10.0.0.1:9400 of job gpu/kube-gpu-exporter, or only now and then: of"
@@ -93,13 +93,13 @@ WATCHED = (
             ),
             Case(
                 "it told an hour ago, and nobody else knows",
-                {KNOWN: "1x60 stale", BUILD: "1x60 stale"},
+                {KNOWN: "0x60 stale", BUILD: "1x60 stale"},
                 {"60m": (), "90m": (missing("1"),), "150m": ()},
             ),
             Case(
                 "the node is gone with its GPUs",
                 {
-                    KNOWN: "1x60 stale",
+                    KNOWN: "0x60 stale",
                     BUILD: "1x60 stale",
                     'kube_node_status_capacity{node="n1",resource="nvidia_com_gpu"}': "1x60 stale",
                     'kube_node_status_capacity{node="n2",resource="nvidia_com_gpu"}': "1x120",
@@ -150,7 +150,7 @@ WATCHED = (
                 "the last sample gets old",
                 {
                     f"gpu_exporter_last_sample_timestamp_seconds{{{GPU}}}": "0x20",
-                    KNOWN: "1x20",
+                    KNOWN: "0x20",
                 },
                 {
                     "7m": (),
@@ -167,7 +167,7 @@ WATCHED = (
                 "samples go on",
                 {
                     f"gpu_exporter_last_sample_timestamp_seconds{{{GPU}}}": "0+60x20",
-                    KNOWN: "1x20",
+                    KNOWN: "0x20",
                 },
                 {"20m": ()},
             ),
@@ -175,7 +175,7 @@ WATCHED = (
                 "a lost GPU is told of elsewhere",
                 {
                     f"gpu_exporter_last_sample_timestamp_seconds{{{GPU}}}": "0x20",
-                    KNOWN: "1x1 0x20",
+                    KNOWN: "0x1 1x20",
                 },
                 {"20m": ()},
             ),
@@ -183,7 +183,7 @@ WATCHED = (
                 "the exporter is gone",
                 {
                     f"gpu_exporter_last_sample_timestamp_seconds{{{GPU}}}": "0x5 stale",
-                    KNOWN: "1x5 stale",
+                    KNOWN: "0x5 stale",
                 },
                 {"10m": ()},
             ),

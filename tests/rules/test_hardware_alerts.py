@@ -11,9 +11,14 @@ from tests.rules.things import GPU, GPU_NAME, on_gpu
 DRIVER = 'gpu_exporter_source_up{node="n1",source="nvml"}'
 
 
-def flag(alert: str, severity: str, series: str, wait: int, description: str) -> Watched:
-    """Make the cases of an alert that stands as long as a gauge is 1, ``wait`` minutes later."""
-    steady, brief = f"{series}", f"1x{max(wait - 1, 0)}"
+def flag(
+    alert: str, severity: str, series: str, wait: int, description: str, *, on: int = 1
+) -> Watched:
+    """Make the cases of an alert that stands as long as a gauge is ``on``, ``wait`` minutes later.
+
+    A gauge that is 0 is well.
+    """
+    steady, brief = f"{series}", f"{on}x{max(wait - 1, 0)}"
     kept = 10 if severity == "critical" else 0
     firing = (on_gpu(description),)
     return Watched(
@@ -23,7 +28,7 @@ def flag(alert: str, severity: str, series: str, wait: int, description: str) ->
         (
             Case(
                 "as long as it is so",
-                {steady: f"0x4 1x{wait + 9} 0x20"},
+                {steady: f"0x4 {on}x{wait + 9} 0x20"},
                 {
                     f"{wait + 4}m": (),
                     f"{wait + 5}m": firing,
@@ -33,7 +38,7 @@ def flag(alert: str, severity: str, series: str, wait: int, description: str) ->
             ),
             Case(
                 "the exporter restarts",
-                {steady: f"1x{wait + 4} stale _x4 1x5"},
+                {steady: f"{on}x{wait + 4} stale _x4 {on}x5"},
                 {f"{wait + 4}m": firing, f"{wait + 7}m": firing if kept else ()},
             ),
             Case("for a moment", {steady: f"0x4 {brief} 0x20"}, {f"{wait + 6 + kept}m": ()}),
@@ -68,14 +73,14 @@ def event(alert: str, series: str, text: str, labels: Mapping[str, str], stays: 
     )
 
 
-SECOND = 'gpu_exporter_gpu_state{node="n1",gpu="1",uuid="GPU-1",state="ok"}'
+SECOND = 'gpu_exporter_gpu_state{node="n1",gpu="1",uuid="GPU-1"}'
 FEWER = "Node n1 lacks 1 GPUs of those that its kubelet advertises, or that it had within 7d."
 ALLOCATABLE = 'gpu_allocatable_devices{node="n1",resource="nvidia.com/gpu"}'
 
 
-def known(count: int, values: str = "1x20") -> dict[str, str]:
+def known(count: int, values: str = "0x20") -> dict[str, str]:
     return {
-        f'gpu_exporter_gpu_state{{node="n1",gpu="{i}",uuid="GPU-{i}",state="ok"}}': values
+        f'gpu_exporter_gpu_state{{node="n1",gpu="{i}",uuid="GPU-{i}"}}': values
         for i in range(count)
     }
 
@@ -91,7 +96,7 @@ WATCHED = (
     flag(
         "GPULost",
         "critical",
-        f'gpu_exporter_gpu_state{{{GPU},state="lost"}}',
+        f"gpu_exporter_gpu_state{{{GPU}}}",
         0,
         f"The driver can't reach {GPU_NAME} any more. What ran on it is dead; its node has one GPU"
         " less.",
@@ -99,18 +104,19 @@ WATCHED = (
     flag(
         "GPUHung",
         "critical",
-        f'gpu_exporter_gpu_state{{{GPU},state="hung"}}',
+        f"gpu_exporter_gpu_state{{{GPU}}}",
         2,
         f"A read of {GPU_NAME} does not return. What runs on it most likely hangs too.",
+        on=2,
     ),
     flag(
         "GPUUnreadable",
         "warning",
-        f'gpu_exporter_gpu_state{{{GPU},state="failed"}}',
+        f"gpu_exporter_gpu_state{{{GPU}}}",
         10,
         f"Every read of {GPU_NAME} fails, though it is neither lost nor hung: of what runs on it"
-        " nothing"
-        " is known.",
+        " nothing is known.",
+        on=3,
     ),
     flag(
         "GPURowRemapPending",
@@ -187,8 +193,8 @@ WATCHED = (
                 "one does not come back from a reboot, and the kubelet knows",
                 {
                     'gpu_allocatable_devices{node="n1",resource="nvidia.com/gpu"}': "2x9 1x99",
-                    **known(1, "1x99"),
-                    SECOND: "1x9 stale",
+                    **known(1, "0x99"),
+                    SECOND: "0x9 stale",
                 },
                 {"19m": (), "22m": (Firing(FEWER, {"node": "n1"}),)},
             ),
@@ -225,7 +231,7 @@ WATCHED = (
             ),
             Case(
                 "the exporter is gone",
-                {ALLOCATABLE: "8x5 stale", **known(7, "1x5 stale")},
+                {ALLOCATABLE: "8x5 stale", **known(7, "0x5 stale")},
                 {"15m": ()},
             ),
         ),
@@ -237,34 +243,43 @@ WATCHED = (
         (
             Case(
                 "a reset",
-                {
-                    f'gpu_recovery_action{{{GPU},action="none"}}': "1x4 0x20",
-                    f'gpu_recovery_action{{{GPU},action="reset"}}': "0x4 1x20",
-                },
+                {f"gpu_recovery_action{{{GPU}}}": "0x4 1x20"},
                 {
                     "6m": (),
                     "7m": (
-                        on_gpu(f"To recover {GPU_NAME} the driver asks for reset.", action="reset"),
+                        on_gpu(f"To recover {GPU_NAME} the driver asks for a reset of the GPU."),
                     ),
                 },
             ),
-            Case("nothing", {f'gpu_recovery_action{{{GPU},action="none"}}': "1x20"}, {"7m": ()}),
+            *(
+                Case(
+                    asked,
+                    {f"gpu_recovery_action{{{GPU}}}": f"{number}x20"},
+                    {"7m": (on_gpu(f"To recover {GPU_NAME} the driver asks for {asked}."),)},
+                )
+                for number, asked in (
+                    (2, "a reboot of the node"),
+                    (7, "a reboot of the system"),
+                    (8, "an action that this exporter does not know"),
+                )
+            ),
+            Case("nothing", {f"gpu_recovery_action{{{GPU}}}": "0x20"}, {"7m": ()}),
             Case(
                 "it was reset",
-                {f'gpu_recovery_action{{{GPU},action="reset"}}': "1x4 0x20"},
+                {f"gpu_recovery_action{{{GPU}}}": "1x4 0x20"},
                 {
                     "3m": (
-                        on_gpu(f"To recover {GPU_NAME} the driver asks for reset.", action="reset"),
+                        on_gpu(f"To recover {GPU_NAME} the driver asks for a reset of the GPU."),
                     ),
                     "14m": (
-                        on_gpu(f"To recover {GPU_NAME} the driver asks for reset.", action="reset"),
+                        on_gpu(f"To recover {GPU_NAME} the driver asks for a reset of the GPU."),
                     ),
                     "15m": (),
                 },
             ),
             Case(
                 "the GPU is gone",
-                {f'gpu_recovery_action{{{GPU},action="reset"}}': "1x1 stale"},
+                {f"gpu_recovery_action{{{GPU}}}": "1x1 stale"},
                 {"5m": ()},
             ),
         ),

@@ -7,6 +7,7 @@ import pytest
 from tests.rules.promtool import Case, Firing, Watched, check
 from tests.rules.things import GPU, GPU_NAME, on_gpu
 
+STATE = f"gpu_exporter_gpu_state{{{GPU}}}"
 BUSY = f"gpu_busy_seconds_total{{{GPU}}}"
 
 
@@ -21,22 +22,22 @@ def slowdown(alert: str, reason: str, text: str) -> Watched:
         (
             Case(
                 "half of the time",
-                {seconds: "900x9 900+30x40", active: "0x40"},
+                {seconds: "900x9 900+30x40", STATE: "0x40"},
                 {"12m": (), "20m": (on_gpu(f"{GPU_NAME} was {text} for 50% of the last 5m."),)},
             ),
             Case(
                 "it stays a while after",
-                {seconds: "900+30x20 1500x40", active: "0x60"},
+                {seconds: "900+30x20 1500x40", STATE: "0x60"},
                 {"28m": (on_gpu(f"{GPU_NAME} was {text} for 20% of the last 5m."),), "40m": ()},
             ),
             Case(
                 "the driver keeps no time",
-                {active: "1x40"},
+                {active: "1x40", STATE: "0x40"},
                 {"10m": (on_gpu(f"{GPU_NAME} was {text} for 100% of the last 5m."),)},
             ),
-            Case("hours ago", {seconds: "90000x40", active: "0x40"}, {"30m": ()}),
+            Case("hours ago", {seconds: "90000x40", STATE: "0x40"}, {"30m": ()}),
             Case("the limit of its power", {other: "0+60x40"}, {"30m": ()}),
-            Case("the GPU is gone", {seconds: "0+30x3 stale", active: "1x3 stale"}, {"12m": ()}),
+            Case("the GPU is gone", {seconds: "0+30x3 stale", STATE: "0x3 stale"}, {"12m": ()}),
         ),
     )
 
@@ -119,7 +120,7 @@ WATCHED = (
         (
             Case(
                 "half of the time",
-                {BRAKE: "900x9 900+30x40", BRAKE_NOW: "0x60"},
+                {BRAKE: "900x9 900+30x40", STATE: "0x60"},
                 {
                     "12m": (),
                     "20m": (
@@ -131,7 +132,7 @@ WATCHED = (
                     ),
                 },
             ),
-            Case("hours ago", {BRAKE: "9e4x40", BRAKE_NOW: "0x60"}, {"30m": ()}),
+            Case("hours ago", {BRAKE: "9e4x40", STATE: "0x60"}, {"30m": ()}),
             Case(
                 "heat",
                 {

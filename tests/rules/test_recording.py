@@ -289,7 +289,7 @@ HALF_BUSY = {
     f"gpu_memory_used_bytes{{{BOARD}}}": "20x90",
     f"gpu_memory_total_bytes{{{BOARD}}}": "80x90",
     f"gpu_energy_joules_total{{{BOARD}}}": "0+6000x90",
-    f'gpu_exporter_gpu_state{{{BOARD},state="ok"}}': "1x90",
+    f"gpu_exporter_gpu_state{{{BOARD}}}": "0x90",
     'gpu_allocatable_devices{node="n1",resource="nvidia.com/gpu"}': "1x90",
     'gpu_allocated_devices{node="n1",resource="nvidia.com/gpu"}': "1x90",
     H200: "1x90",

@@ -22,8 +22,6 @@ from exporter.metrics.table import TABLE
 from exporter.model import xids
 from exporter.model.claims import Sharing
 from exporter.model.oom import Confidence
-from exporter.model.readings import RECOVERY_ACTIONS
-from exporter.model.snapshot import GpuState
 from rules.recording import RECORDINGS
 
 _TARGET = frozenset({"node", "job", "instance"})
@@ -49,12 +47,10 @@ _XID_ACTIONS = {*xids.ACTIONS.values(), xids.UNKNOWN}
 _OF_KUBERNETES = {"kubelet", "kubernetes", "kubernetes_events"}
 _SOURCES = {"nvml", "simulated", "events", "processes", *_OF_KUBERNETES}
 _VALUES: dict[tuple[str, str], Iterable[str]] = {
-    ("gpu_exporter_gpu_state", "state"): GpuState,
     ("gpu_exporter_source_up", "source"): _SOURCES,
     ("gpu_exporter_source_duration_seconds", "source"): _SOURCES,
     ("gpu_xid_last_timestamp_seconds", "action"): _XID_ACTIONS,
     ("gpu_xid_errors_total", "action"): _XID_ACTIONS,
-    ("gpu_recovery_action", "action"): RECOVERY_ACTIONS,
     ("gpu_allocation_info", "sharing"): Sharing,
     ("gpu_container_oom_events_total", "confidence"): Confidence,
     ("gpu_clock_hertz", "domain"): CLOCKS,
