@@ -7,8 +7,9 @@ prints words of its own, and the container ends with exit code 1 like after any 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from exporter.model.ends import Cause
 from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence, OomVerdict
-from exporter.model.pods import MessageClass, Termination
+from exporter.model.pods import Termination
 from exporter.model.xids import action
 
 FULL_RATIO = 0.95
@@ -59,13 +60,13 @@ RULES = (
         "host_memory_words",
         None,
         "It says itself that it was host memory.",
-        lambda evidence, _: evidence.termination.message_class is MessageClass.HOST_OOM,
+        lambda evidence, _: evidence.termination.words.blames is Cause.HOST_OOM,
     ),
     Rule(
-        "framework_words_in_doubt",
+        "device_words_in_doubt",
         Confidence.POSSIBLE,
         "A device allocation failed for certain, but it was killed later, or there was a fault.",
-        lambda evidence, _: _framework_words(evidence) and _ended_otherwise(evidence),
+        lambda evidence, _: _device_words(evidence) and _ended_otherwise(evidence),
     ),
     Rule(
         "killed_or_faulted",
@@ -74,22 +75,55 @@ RULES = (
         lambda evidence, _: _ended_otherwise(evidence),
     ),
     Rule(
-        "framework_words",
+        "device_words",
         Confidence.CONFIRMED,
-        "A framework's own words, also for one request so large that memory never rose.",
-        lambda evidence, _: _framework_words(evidence),
+        "Words for the device's memory, and its memory agrees: nearly full, or too full for what it"
+        " asked for. One request can be so large that memory never rose.",
+        lambda evidence, device: _device_words(evidence) and _agrees(evidence, device),
     ),
     Rule(
-        "bare_words_and_full",
-        Confidence.CONFIRMED,
-        "Bare words could mean pinned host memory, but the device was full.",
-        lambda evidence, device: _bare_words(evidence) and _reached(device, FULL_RATIO),
-    ),
-    Rule(
-        "bare_words",
+        "device_words_alone",
         Confidence.LIKELY,
-        "Failed allocations of pinned host memory print these words as well.",
-        lambda evidence, _: _bare_words(evidence),
+        "Words for the device's memory, but there was room for what it asked for.",
+        lambda evidence, _: _device_words(evidence),
+    ),
+    Rule(
+        "cuda_words_and_filled_up",
+        Confidence.CONFIRMED,
+        "CUDA's one code could mean pinned host memory, but the device filled up just then.",
+        lambda evidence, device: _cuda_words(evidence) and _filled_up(device),
+    ),
+    Rule(
+        "cuda_words",
+        Confidence.LIKELY,
+        "Failed allocations of pinned host memory have CUDA's one code as well. That a device is"
+        " full proves nothing: servers that take their memory beforehand always fill it.",
+        lambda evidence, _: _cuda_words(evidence),
+    ),
+    Rule(
+        "earlier_words_and_filled_up",
+        Confidence.LIKELY,
+        "A device allocation failed, the device filled up, and then something else failed, too.",
+        lambda evidence, device: _earlier_words(evidence) and _filled_up(device),
+    ),
+    Rule(
+        "earlier_words",
+        Confidence.POSSIBLE,
+        "A device allocation failed, but the program went on, or died of something else.",
+        lambda evidence, _: _earlier_words(evidence),
+    ),
+    Rule(
+        "said_otherwise_and_filled_up",
+        Confidence.POSSIBLE,
+        "Memory rose until the device was full, but it says itself that it failed of something"
+        " else: a program that takes its memory beforehand may fail of anything soon after.",
+        lambda evidence, device: _said_otherwise(evidence) and _filled_up(device),
+    ),
+    Rule(
+        "said_otherwise",
+        None,
+        "It says itself that it failed of something else.",
+        lambda evidence, _: _said_otherwise(evidence),
     ),
     Rule(
         "filled_up",
@@ -129,16 +163,46 @@ def host_oom(termination: Termination) -> bool:
     return termination.reason == "OOMKilled"
 
 
-def _framework_words(evidence: OomEvidence) -> bool:
-    return evidence.termination.message_class is MessageClass.GPU_OOM
+def _device_words(evidence: OomEvidence) -> bool:
+    words = evidence.termination.words
+    return words.blames is Cause.GPU_OOM and words.sure
 
 
-def _bare_words(evidence: OomEvidence) -> bool:
-    return evidence.termination.message_class is MessageClass.CUDA_OOM_BARE
+def _cuda_words(evidence: OomEvidence) -> bool:
+    words = evidence.termination.words
+    return words.blames is Cause.GPU_OOM and not words.sure
+
+
+def _earlier_words(evidence: OomEvidence) -> bool:
+    return evidence.termination.words.gpu_oom_before
+
+
+def _said_otherwise(evidence: OomEvidence) -> bool:
+    words = evidence.termination.words
+    if words.blames is Cause.CRASH and not words.sure:
+        return False  # a segmentation fault says no more than its exit code
+    return words.blames not in {None, Cause.GPU_OOM}
+
+
+def _agrees(evidence: OomEvidence, device: DeviceEvidence) -> bool:
+    """Whether memory does not contradict words for the device's memory.
+
+    Memory that was not read contradicts nothing. Neither does free memory where the allocator has
+    a limit of its own, or where the driver refused a request whose size nobody says.
+    """
+    words = evidence.termination.words
+    if device.peak_bytes is None or not device.limit_bytes:
+        return True
+    if words.own_limit or words.did_not_fit or _reached(device, NEARLY_FULL_RATIO):
+        return True
+    if words.asked_bytes is None:
+        return words.call_failed
+    return words.asked_bytes > device.limit_bytes - device.peak_bytes
 
 
 def _ended_otherwise(evidence: OomEvidence) -> bool:
-    killed = evidence.termination.exit_code == _SIGKILL
+    termination = evidence.termination
+    killed = termination.exit_code == _SIGKILL or termination.words.child_killed
     return killed or any(action(xid) not in _HARMLESS_ACTIONS for xid in evidence.xids)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from fnmatch import translate
 from typing import Any, Final
 
-from exporter.kubernetes.messages import classify
+from exporter.endings.reading import read
 from exporter.kubernetes.owners import Pod, workload
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
@@ -66,7 +66,7 @@ class Ended:
             restart_count=self.restarts,
             exit_code=terminated["exitCode"],
             reason=sys.intern(reason),
-            message_class=classify(terminated.get("message")),
+            words=read(terminated.get("message")),
             started_at=_unix(terminated.get("startedAt")),
             finished_at=self.finished_at,
         )

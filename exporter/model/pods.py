@@ -6,19 +6,7 @@ from enum import StrEnum
 
 from exporter.model.claims import Container, DraName, PodName
 from exporter.model.clocks import UnixSeconds
-
-
-class MessageClass(StrEnum):
-    """What a container's termination message speaks of. The text itself is not kept."""
-
-    NONE = "none"
-    """No message, or one that says nothing of memory."""
-    GPU_OOM = "gpu_oom"
-    """A framework's own words for a device allocation that failed."""
-    CUDA_OOM_BARE = "cuda_oom_bare"
-    """The bare ``CUDA error: out of memory``: failed pinned host allocations print it as well."""
-    HOST_OOM = "host_oom"
-    """Words for host memory that ran out: Java's, Redis's, Node's, Ray's."""
+from exporter.model.ends import LastWords
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +20,8 @@ class Termination:
     exit_code: int
     reason: str
     """The kubelet's word: ``Error``, ``OOMKilled``, ``Completed``, ``Evicted``, …"""
-    message_class: MessageClass
+    words: LastWords
+    """What its termination message says."""
     started_at: UnixSeconds | None
     finished_at: UnixSeconds
     """By the node's clock, in whole seconds, rounded down."""

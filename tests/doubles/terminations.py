@@ -6,15 +6,25 @@ from dataclasses import dataclass, field, replace
 from exporter.model.claims import Allocation, Container, Sharing
 from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Slice
+from exporter.model.ends import NO_WORDS, Cause, LastWords
 from exporter.model.oom import Confidence, OomVerdict
-from exporter.model.pods import MessageClass, PodRecord, Termination
+from exporter.model.pods import PodRecord, Termination
 from exporter.model.readings import Memory
 from exporter.sampling.memory_history import MemoryHistory
 from exporter.sampling.oom import OomJudge
 from tests.doubles.scripted import GIB, MIG_GPU, gpu
 
 CONFIRMED, LIKELY, POSSIBLE = Confidence.CONFIRMED, Confidence.LIKELY, Confidence.POSSIBLE
-NOTHING, WORDS, BARE, HOST = MessageClass
+NOTHING = NO_WORDS
+WORDS = LastWords(Cause.GPU_OOM)
+"""Words for the device's memory, without amounts."""
+TOO_MUCH = LastWords(Cause.GPU_OOM, asked_bytes=200 * GIB, free_bytes=70 * GIB)
+"""PyTorch's sentence after one request that is too large for any GPU."""
+BARE = LastWords(Cause.GPU_OOM, sure=False)
+"""CUDA's one code for device memory and for pinned memory of the host."""
+HOST = LastWords(Cause.HOST_OOM)
+ELSE = LastWords(Cause.PROGRAM)
+EARLIER = LastWords(Cause.PROGRAM, gpu_oom_before=True)
 BOARD = 80 * GIB
 SLICE = 10 * GIB
 TRAIN, OTHER = Container("ml", "train", "main"), Container("ml", "other", "main")
@@ -23,7 +33,7 @@ NONE_YET = {"confirmed": 0, "likely": 0, "possible": 0}
 
 
 def ended(
-    exit_code: int = 1, says: MessageClass = NOTHING, reason: str = "", **fields: object
+    exit_code: int = 1, says: LastWords = NOTHING, reason: str = "", **fields: object
 ) -> Termination:
     plain = Termination(
         container=TRAIN,
@@ -31,7 +41,7 @@ def ended(
         restart_count=0,
         exit_code=exit_code,
         reason=reason or ("Error" if exit_code else "Completed"),
-        message_class=says,
+        words=says,
         started_at=UnixSeconds(END - 3600),
         finished_at=UnixSeconds(END),
     )

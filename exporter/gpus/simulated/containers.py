@@ -9,7 +9,10 @@ from exporter.gpus.simulated.processes import pid_of
 from exporter.gpus.simulated.workloads import Workload, WorkloadKind, life, restarts, running
 from exporter.model.claims import Container
 
-OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+OUT_OF_MEMORY = (
+    "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"
+    " capacity of 79.11 GiB of which 312.00 MiB is free."
+)
 _KILLED = 128 + 9
 
 

@@ -13,8 +13,9 @@ from exporter.app.simulated_pods import by_pod, manifest
 from exporter.gpus.simulated.backend import SimulatedBackend
 from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
 from exporter.model.claims import DraName, PodName
+from exporter.model.ends import Cause
 from exporter.model.oom import Confidence, OomVerdict
-from exporter.model.pods import DraDevice, Exemption, MessageClass, PodRecord, Termination
+from exporter.model.pods import DraDevice, Exemption, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
 from tests.doubles.api_manifests import rfc3339
 from tests.doubles.scripted import ManualClock, Rig
@@ -102,8 +103,8 @@ def test_each_end_is_one_and_the_same_however_often_it_is_told(world: World) -> 
     loads = [("load", run, 20.0 + 30 * run, 137) for run in range(4)]
     assert found == [*loads, ("train", 0, 40.0, 1)]
     assert {end.started_at for end in ends.values()} == {BORN + 30 * run for run in range(4)}
-    classes = {end.container.name: end.message_class for end in ends.values()}
-    assert classes == {"load": MessageClass.NONE, "train": MessageClass.GPU_OOM}
+    blamed = {end.container.name: end.words.blames for end in ends.values()}
+    assert blamed == {"load": None, "train": Cause.GPU_OOM}
 
 
 class NodePods:

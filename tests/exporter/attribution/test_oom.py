@@ -8,19 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribution.oom import RULES, host_oom, judge
+from exporter.model.ends import Cause, LastWords
 from exporter.model.oom import Confidence, DeviceEvidence, OomEvidence
-from exporter.model.pods import MessageClass, Termination
+from exporter.model.pods import Termination
 from tests.doubles.scripted import GIB
 from tests.doubles.terminations import (
     BARE,
     BOARD,
     CONFIRMED,
+    EARLIER,
+    ELSE,
     HOST,
     LIKELY,
     NOTHING,
     OTHER,
     POSSIBLE,
     SLICE,
+    TOO_MUCH,
     WORDS,
     ended,
 )
@@ -39,6 +43,22 @@ FILLED = device(99.2, rose=98.0)
 STEADY = device(97.0, rose=0.1)
 LOW = device(1.2, rose=1.2)
 UNREAD = device(None)
+
+
+CALL = LastWords(Cause.GPU_OOM, call_failed=True)
+LIMITED = LastWords(Cause.GPU_OOM, asked_bytes=4 * GIB, own_limit=True)
+FAULT = LastWords(Cause.GPU_FAULT)
+SEGFAULT = LastWords(Cause.CRASH, sure=False)
+HEAP = LastWords(Cause.CRASH)
+CHILD = LastWords(Cause.HOST_OOM, sure=False, child_killed=True)
+WORDS_CHILD = LastWords(Cause.GPU_OOM, child_killed=True)
+
+
+def asks(gibibytes: int, words: LastWords = WORDS) -> LastWords:
+    return replace(words, asked_bytes=gibibytes * GIB)
+
+
+HUGE = asks(200)
 
 
 @dataclass(frozen=True)
@@ -62,14 +82,20 @@ def case(
     return Case(story, verdict, termination, devices, frozenset(xids))
 
 
-# What frameworks print is told apart elsewhere; here it has its class already. WORDS stand for
-# torch.OutOfMemoryError, CUDA_ERROR_OUT_OF_MEMORY, cudaErrorMemoryAllocation, XLA's
-# RESOURCE_EXHAUSTED, TensorFlow's "OOM when allocating tensor", NCCL's, RMM's and PyCUDA's.
+# What frameworks print is read elsewhere; here it is read already. WORDS stand for PyTorch's
+# OutOfMemoryError, XLA's RESOURCE_EXHAUSTED, TensorFlow's "OOM when allocating tensor", RMM's and
+# CuPy's errors; BARE for CUDA_ERROR_OUT_OF_MEMORY and cudaErrorMemoryAllocation.
 CASES = (
     # The framework's own words
     case("PyTorch fills the GPU and says so", CONFIRMED, ended(1, WORDS), FILLED),
-    case("PyTorch asks for 200 GiB at once and says so", CONFIRMED, ended(1, WORDS), LOW),
-    case("JAX, preallocated, at its limit", CONFIRMED, ended(1, WORDS), device(75, 0)),
+    case("PyTorch asks for 200 GiB at once and says so", CONFIRMED, ended(1, TOO_MUCH), LOW),
+    case("200 GiB, and the text does not say what was free", CONFIRMED, ended(1, HUGE), LOW),
+    case("40 GiB would have fitted", LIKELY, ended(1, asks(40)), device(40, 0)),
+    case("50 GiB would not", CONFIRMED, ended(1, asks(50)), device(40, 0)),
+    case("words without an amount on an idle GPU", LIKELY, ended(1, WORDS), LOW),
+    case("cuMemAlloc itself failed, for nobody knows how much", CONFIRMED, ended(1, CALL), LOW),
+    case("cuMemAlloc failed for what would have fitted", LIKELY, ended(1, asks(1, CALL)), LOW),
+    case("JAX, preallocated, at its limit", CONFIRMED, ended(1, LIMITED), device(75, 0)),
     case("TensorFlow aborts", CONFIRMED, ended(134, WORDS), STEADY),
     case("NCCL has no room for its buffers", CONFIRMED, ended(1, WORDS), device(93, 0.5)),
     case("a C++ program ends with its own code", CONFIRMED, ended(2, WORDS), FILLED),
@@ -81,7 +107,7 @@ CASES = (
     case("words, and a row was remapped", CONFIRMED, ended(1, WORDS), FILLED, xids=[63]),
     case("words, and XID 31 beside them", POSSIBLE, ended(1, WORDS), FILLED, xids=[31]),
     case("words, then killed by its liveness probe", POSSIBLE, ended(137, WORDS), FILLED),
-    case("a runtime that gives no reason", CONFIRMED, replace(ended(1, WORDS), reason=""), LOW),
+    case("a runtime that gives no reason", CONFIRMED, replace(ended(1, TOO_MUCH), reason=""), LOW),
     # Words that were said before an end that has another cause
     case("an OOM that was caught and retried", None, ended(0, WORDS), FILLED),
     case("caught, and later told to stop", None, ended(143, WORDS), FILLED),
@@ -89,7 +115,7 @@ CASES = (
     case("caught, and later evicted", None, ended(137, WORDS, "Evicted"), FILLED),
     # The bare words
     case("bare words, the GPU full", CONFIRMED, ended(1, BARE), FILLED),
-    case("bare words, a full preallocating server", CONFIRMED, ended(1, BARE), STEADY),
+    case("bare words, a full preallocating server", LIKELY, ended(1, BARE), STEADY),
     case("bare words, 94 %", LIKELY, ended(1, BARE), device(94, 50)),
     case("bare words, one request for 200 GiB", LIKELY, ended(1, BARE), LOW),
     case("bare words, pinned memory in an idle pod", LIKELY, ended(1, BARE), device(0.6)),
@@ -97,6 +123,20 @@ CASES = (
     case("bare words after exit 0", None, ended(0, BARE), FILLED),
     case("bare words, then SIGKILL", None, ended(137, BARE), FILLED),
     case("bare words and XID 13", None, ended(1, BARE), FILLED, xids=[13]),
+    # Words that something else was said after
+    case("a request failed, the server went on", POSSIBLE, ended(1, EARLIER), device(40, 0)),
+    case("the same on a server that is always full", POSSIBLE, ended(1, EARLIER), STEADY),
+    case("the same, and the GPU filled up", LIKELY, ended(1, EARLIER), FILLED),
+    case("the same, then killed", None, ended(137, EARLIER), FILLED),
+    # It says that it failed of something else
+    case("TensorFlow takes its memory, then a typo", POSSIBLE, ended(1, ELSE), FILLED),
+    case("a typo on a server that is always full", None, ended(1, ELSE), STEADY),
+    case("a typo on an idle GPU", None, ended(1, ELSE), LOW),
+    case("an illegal access on a GPU that filled up", POSSIBLE, ended(1, FAULT), FILLED),
+    case("a segfault that is said, too", LIKELY, ended(139, SEGFAULT), FILLED),
+    case("a corrupted heap on a GPU that filled up", POSSIBLE, ended(134, HEAP), FILLED),
+    case("a parent reports that its child was killed", None, ended(1, CHILD), FILLED),
+    case("words, and another child was killed", POSSIBLE, ended(1, WORDS_CHILD), FILLED),
     # No words: memory alone
     case("PyTorch fills the GPU in a second, exit 1", LIKELY, ended(1), FILLED),
     case("a slow leak's last half minute", LIKELY, ended(1), device(99, 2.5)),
@@ -180,7 +220,7 @@ def test_the_verdict_says_who_else_held_memory() -> None:
     assert verdict is not None
     assert verdict.cotenant_bytes == {OTHER: 70 * GIB}
     assert (verdict.peak_bytes, verdict.limit_bytes) == (full.peak_bytes, BOARD)
-    assert verdict.rule == "framework_words"
+    assert verdict.rule == "device_words"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +248,17 @@ devices = st.builds(
 terminations = st.builds(
     ended,
     exit_code=st.sampled_from([0, 1, 2, 127, 130, 134, 137, 139, 143, 188]) | st.integers(),
-    says=st.sampled_from(MessageClass),
+    says=st.builds(
+        LastWords,
+        blames=st.none() | st.sampled_from(Cause),
+        sure=st.booleans(),
+        gpu_oom_before=st.booleans(),
+        child_killed=st.booleans(),
+        asked_bytes=st.none() | st.integers(0, 2 * BOARD),
+        free_bytes=st.none() | st.integers(0, 2 * BOARD),
+        own_limit=st.booleans(),
+        call_failed=st.booleans(),
+    ),
     reason=st.sampled_from(["Error", "OOMKilled", "Evicted", "Completed"]) | st.text(max_size=5),
 )
 all_evidence = st.builds(

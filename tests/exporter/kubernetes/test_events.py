@@ -12,7 +12,8 @@ from exporter.kubernetes.events import EventWriter
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.pods import MessageClass, Termination
+from exporter.model.ends import NO_WORDS
+from exporter.model.pods import Termination
 from tests.doubles.following import until
 
 TERMINATION = Termination(
@@ -21,7 +22,7 @@ TERMINATION = Termination(
     restart_count=2,
     exit_code=1,
     reason="Error",
-    message_class=MessageClass.GPU_OOM,
+    words=NO_WORDS,
     started_at=UnixSeconds(1_700_000_000.0),
     finished_at=UnixSeconds(1_700_000_060.0),
 )

@@ -7,7 +7,7 @@ import pytest
 
 from exporter.kubernetes import pods
 from exporter.kubernetes.simulated import SimulatedApiServer
-from exporter.model.pods import MessageClass
+from exporter.model.ends import NO_WORDS, LastWords
 from tests.doubles.api_manifests import ended, manifest
 from tests.doubles.following import SINCE, following, names, taken, until
 
@@ -75,11 +75,11 @@ async def test_what_is_known_of_an_end_is_not_read_again(
 ) -> None:
     read: list[str | None] = []
 
-    def noting(message: str | None) -> MessageClass:
+    def noting(message: str | None) -> LastWords:
         read.append(message)
-        return MessageClass.NONE
+        return NO_WORDS
 
-    monkeypatch.setattr(pods, "classify", noting)
+    monkeypatch.setattr(pods, "read", noting)
     server.put("pods", manifest("old", statuses=[ended(finished=SINCE - 1, message="long ago")]))
     server.put("pods", manifest("a", statuses=[ended(finished=SINCE + 1, message="now")]))
     async with following(server) as watch:

@@ -8,7 +8,8 @@ import pytest
 from exporter.kubernetes.pods import EXEMPT, LabelFilter, parse_pod, parse_terminations
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.pods import ContainerRecord, Exemption, MessageClass, PodRecord, Termination
+from exporter.model.ends import Cause, LastWords
+from exporter.model.pods import ContainerRecord, Exemption, PodRecord, Termination
 from tests.doubles.api_manifests import ended, manifest, running, terminated
 
 
@@ -90,7 +91,7 @@ def test_a_termination_as_the_status_tells_it() -> None:
             restart_count=2,
             exit_code=1,
             reason="Error",
-            message_class=MessageClass.GPU_OOM,
+            words=LastWords(Cause.GPU_OOM),
             started_at=UnixSeconds(1940),
             finished_at=UnixSeconds(2000),
         )

@@ -7,8 +7,9 @@ import pytest
 
 from exporter.model.claims import Claim, Claims, Container, DraClaim, DraName, PodName, Sharing
 from exporter.model.clocks import UnixSeconds
+from exporter.model.ends import NO_WORDS, LastWords
 from exporter.model.oom import Confidence, OomVerdict
-from exporter.model.pods import ContainerRecord, DraDevice, MessageClass, PodRecord, Termination
+from exporter.model.pods import ContainerRecord, DraDevice, PodRecord, Termination
 from exporter.model.readings import (
     Activity,
     FastReading,
@@ -23,6 +24,7 @@ from exporter.model.snapshot import ContainerSample, SourceHealth
 from exporter.sampling.shared import Attribution
 from exporter.sampling.tracker import GpuTracker
 from tests.doubles.scripted import GIB, MIG_GPU, Harness, gpu
+from tests.doubles.terminations import TOO_MUCH
 
 TRAIN = Container("ml", "train-0", "main")
 OTHER = Container("ml", "embed-0", "main")
@@ -76,14 +78,14 @@ class ScriptedProcesses:
         return SourceHealth("processes", up=self.running is not None)
 
 
-def ended(harness: Harness, words: MessageClass, **fields: object) -> Termination:
+def ended(harness: Harness, words: LastWords, **fields: object) -> Termination:
     plain: dict[str, object] = {
         "container": TRAIN,
         "pod_uid": "uid",
         "restart_count": 0,
         "exit_code": 1,
         "reason": "Error",
-        "message_class": words,
+        "words": words,
         "started_at": None,
         "finished_at": float(int(harness.clock.wall())),
     }
@@ -126,7 +128,7 @@ def test_a_pod_watch_that_is_refused_counts_nothing_and_goes_on_counting_later()
     pods = ScriptedPods()
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(5)
-    pods.ends = [ended(harness, MessageClass.GPU_OOM)]
+    pods.ends = [ended(harness, TOO_MUCH)]
     harness.run(5)
     pods.up = False
     harness.run(5)
@@ -187,7 +189,7 @@ def test_a_gradual_fill_is_seen_by_the_fast_tick_and_judged_once() -> None:
     harness.backend.gpus[0].memory = Memory(80 * GIB, 79 * GIB, GIB)
     harness.run(1)
     harness.backend.gpus[0].memory = Memory(80 * GIB, 0, 80 * GIB)
-    end = ended(harness, MessageClass.NONE)
+    end = ended(harness, NO_WORDS)
     for _ in range(3):  # a re-list tells it again
         pods.ends = [end]
         harness.run(3)
@@ -204,7 +206,7 @@ def test_a_host_kill_is_another_counter() -> None:
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(5)
     assert harness.sampler.snapshot.host_oom_kills == {TRAIN: 0}
-    pods.ends = [ended(harness, MessageClass.NONE, exit_code=137, reason="OOMKilled")]
+    pods.ends = [ended(harness, NO_WORDS, exit_code=137, reason="OOMKilled")]
     harness.run(10)
     assert harness.sampler.snapshot.host_oom_kills == {TRAIN: 1}
     oom = held_by(harness, TRAIN).oom
@@ -216,7 +218,7 @@ def test_counters_of_verdicts_survive_a_kubelet_outage() -> None:
     pods = ScriptedPods()
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(5)
-    pods.ends = [ended(harness, MessageClass.GPU_OOM)]
+    pods.ends = [ended(harness, TOO_MUCH)]
     harness.run(5)
     harness.claims.current = None
     harness.run(10)

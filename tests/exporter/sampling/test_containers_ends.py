@@ -6,11 +6,13 @@ import pytest
 
 from exporter.model.claims import Claim, Claims, Container
 from exporter.model.clocks import UnixSeconds
+from exporter.model.ends import NO_WORDS
 from exporter.model.oom import Confidence
-from exporter.model.pods import MessageClass, PodRecord
+from exporter.model.pods import PodRecord
 from exporter.model.readings import EndedProcess, Memory
 from exporter.model.snapshot import ContainerSample
 from tests.doubles.scripted import GIB, Harness, gpu
+from tests.doubles.terminations import TOO_MUCH
 from tests.exporter.sampling.test_containers import (
     EXCLUSIVE,
     OTHER,
@@ -46,7 +48,7 @@ def test_a_pod_that_was_created_again_is_known_though_its_claims_are_the_same() 
     harness.run(200)
     pods.found = {TRAIN.pod_name: replace(first, uid="second")}
     harness.run(200)
-    pods.ends = [ended(harness, MessageClass.GPU_OOM, pod_uid="second")]
+    pods.ends = [ended(harness, TOO_MUCH, pod_uid="second")]
     harness.run(5)
     assert events(harness) == {Confidence.CONFIRMED: 1}
 
@@ -55,7 +57,7 @@ def test_an_end_that_is_told_after_the_series_went_brings_them_back_for_a_grace(
     pods = ScriptedPods()
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(10)
-    end = ended(harness, MessageClass.GPU_OOM)
+    end = ended(harness, TOO_MUCH)
     harness.claims.current = Claims()
     harness.run(100)
     assert told_of(harness, TRAIN) is None
@@ -78,7 +80,7 @@ def test_a_host_kill_that_is_told_late_is_served_as_well() -> None:
     pods = ScriptedPods()
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(10)
-    end = ended(harness, MessageClass.NONE, exit_code=137, reason="OOMKilled")
+    end = ended(harness, NO_WORDS, exit_code=137, reason="OOMKilled")
     harness.claims.current = Claims()
     harness.run(100)
     pods.ends = [end]
@@ -91,14 +93,14 @@ def test_a_namesake_on_another_gpu_is_not_blamed() -> None:
     pods = ScriptedPods({TRAIN.pod_name: PodRecord("first", "ml", "train-0", "Job", "train")})
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(10)
-    end = ended(harness, MessageClass.GPU_OOM, pod_uid="first")
+    end = ended(harness, TOO_MUCH, pod_uid="first")
     pods.found = {TRAIN.pod_name: replace(pods.found[TRAIN.pod_name], uid="second")}
     harness.claims.current = MOVED
     harness.run(10)
     pods.ends = [end]
     harness.run(5)
     assert (events(harness, 0), events(harness, 1)) == ({Confidence.CONFIRMED: 1}, {})
-    pods.ends = [ended(harness, MessageClass.GPU_OOM, pod_uid="second")]
+    pods.ends = [ended(harness, TOO_MUCH, pod_uid="second")]
     harness.run(5)
     assert events(harness, 0) == events(harness, 1) == {Confidence.CONFIRMED: 1}
 
@@ -126,6 +128,6 @@ def test_a_peak_that_only_the_drivers_accounting_saw(
     reader.fast_extra = {"ended": (kept,)}
     harness.run(1)
     reader.fast_extra = {}
-    pods.ends = [ended(harness, MessageClass.NONE)]
+    pods.ends = [ended(harness, NO_WORDS)]
     harness.run(5)
     assert events(harness) == verdict

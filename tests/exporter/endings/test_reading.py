@@ -1,18 +1,14 @@
-"""What termination messages speak of, by messages that programs have really written."""
-
-import time
+"""What messages blame, by messages that programs have really written."""
 
 import pytest
 
-from exporter.kubernetes.messages import classify
-from exporter.model.pods import MessageClass
+from exporter.endings.reading import read
+from exporter.model.ends import Cause
 
-NONE, GPU, BARE, HOST = (
-    MessageClass.NONE,
-    MessageClass.GPU_OOM,
-    MessageClass.CUDA_OOM_BARE,
-    MessageClass.HOST_OOM,
-)
+GPU, BARE = (Cause.GPU_OOM, True), (Cause.GPU_OOM, False)
+HOST, SHM = (Cause.HOST_OOM, True), (Cause.SHM, True)
+NEITHER = None
+"""Any cause but memory, or none."""
 
 TORCH_LOG = """\
 Traceback (most recent call last):
@@ -77,7 +73,7 @@ MESSAGES = [
             " possible that dataloader's workers are out of shared memory. Please try to raise your"
             " shared memory limit."
         ),
-        HOST,
+        SHM,
     ),
     # JAX and TensorFlow.
     (
@@ -100,7 +96,7 @@ MESSAGES = [
             "cuda_driver.cc:764] failed to alloc 2740606464 bytes unified memory; result:"
             " CUDA_ERROR_OUT_OF_MEMORY: out of memory"
         ),
-        GPU,
+        BARE,
     ),
     (
         (
@@ -125,12 +121,12 @@ MESSAGES = [
             " this is not a failure, but this may mean that there could be performance gains if"
             " more memory were available."
         ),
-        NONE,
+        NEITHER,
     ),
     # NCCL.
     (
         "node-a:41:120 [0] enqueue.cc:230 NCCL WARN Cuda failure 2 'out of memory'",
-        GPU,
+        BARE,
     ),
     (
         (
@@ -138,7 +134,7 @@ MESSAGES = [
             " unhandled cuda error, NCCL version 2.21.5\nncclUnhandledCudaError: Call to CUDA"
             " function failed.\nLast error:\nCuda failure 'out of memory'"
         ),
-        GPU,
+        BARE,
     ),
     # RAPIDS, PyCUDA, CuPy, Numba, MXNet, Paddle, TensorRT, ONNX Runtime, llama.cpp, Spark.
     (
@@ -183,7 +179,7 @@ MESSAGES = [
             "numba.cuda.cudadrv.driver.CudaAPIError: [2] Call to cuMemHostAlloc results in"
             " CUDA_ERROR_OUT_OF_MEMORY"
         ),
-        BARE,
+        HOST,
     ),
     ("mxnet.base.MXNetError: cudaMalloc retry failed: out of memory", GPU),
     (
@@ -198,7 +194,7 @@ MESSAGES = [
             "[TRT] [E] 1: [defaultAllocator.cpp::allocate::20] Error Code 1: Cuda Runtime (out of"
             " memory)"
         ),
-        GPU,
+        BARE,
     ),
     (
         (
@@ -223,7 +219,7 @@ MESSAGES = [
     ),
     (
         "ggml_cuda_host_malloc: failed to allocate 512.00 MiB of pinned memory: out of memory",
-        BARE,
+        HOST,
     ),
     (
         (
@@ -259,61 +255,40 @@ MESSAGES = [
     ("OSError: [Errno 12] Cannot allocate memory", HOST),
     ("Memory cgroup out of memory: Killed process 4242 (python3)", HOST),
     # Neither.
-    ("", NONE),
-    (None, NONE),
-    ("RuntimeError: CUDA error: an illegal memory access was encountered", NONE),
-    ("RuntimeError: CUDA error: device-side assert triggered", NONE),
-    ("Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True", NONE),
+    ("", NEITHER),
+    (None, NEITHER),
+    ("RuntimeError: CUDA error: an illegal memory access was encountered", NEITHER),
+    ("RuntimeError: CUDA error: device-side assert triggered", NEITHER),
+    ("Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True", NEITHER),
     (
         (
             "ValueError: batch size must be positive\nTip: if you run out of memory, reduce the"
             " batch size, or set PYTORCH_CUDA_ALLOC_CONF to avoid CUDA out of memory errors."
         ),
-        NONE,
+        NEITHER,
     ),
-    ("WARNING: gpu_memory_utilization=0.99 may lead to CUDA out of memory.", NONE),
-    ("grpc._channel._InactiveRpcError: RESOURCE_EXHAUSTED: rate limit exceeded", NONE),
+    ("WARNING: gpu_memory_utilization=0.99 may lead to CUDA out of memory.", NEITHER),
+    ("grpc._channel._InactiveRpcError: RESOURCE_EXHAUSTED: rate limit exceeded", NEITHER),
     (
         (
             "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required:"
             " 147456, Hardware limit: 101376."
         ),
-        NONE,
+        NEITHER,
     ),
-    ("Segmentation fault (core dumped)", NONE),
-    ("KeyError: 'out'\nof memory nothing is said", NONE),
+    ("Segmentation fault (core dumped)", NEITHER),
+    ("KeyError: 'out'\nof memory nothing is said", NEITHER),
 ]
 
 
 @pytest.mark.parametrize(("message", "expected"), MESSAGES)
-def test_message(message: str | None, expected: MessageClass) -> None:
-    assert classify(message) is expected
-
-
-def test_of_several_the_most_certain_about_the_gpu_wins() -> None:
-    lines = ["MemoryError", "CUDA error: out of memory", "CUDA out of memory. Tried to allocate"]
-    assert classify("\n".join(lines)) is GPU
-    assert classify("\n".join(lines[:2])) is BARE
+def test_message(message: str | None, expected: tuple[Cause, bool] | None) -> None:
+    words = read(message)
+    if expected is None:
+        assert words.blames not in {Cause.GPU_OOM, Cause.HOST_OOM}
+    else:
+        assert (words.blames, words.sure) == expected
 
 
 def test_only_the_tail_of_a_long_message_is_read() -> None:
-    assert classify("CUDA out of memory\n" + "x" * 5000) is NONE
-
-
-@pytest.mark.parametrize(
-    "filler",
-    [
-        "x",
-        " ",
-        "if you ",
-        "OOM when allocating tensor ",
-        "NCCL ",
-        "RESOURCE_EXHAUSTED: {{",
-        "BFCArena",
-    ],
-)
-def test_no_message_takes_long(filler: str) -> None:
-    message = (filler * 4096)[:4096]
-    before = time.process_time()
-    classify(message)
-    assert time.process_time() - before < 0.1
+    assert read("CUDA out of memory\n" + "x" * 5000).blames is None
