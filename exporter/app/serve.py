@@ -77,7 +77,12 @@ async def _serve(config: Config) -> int:
                 dead=parts.sampler.dead,
             )
             async with serving(make_app(handlers, users), socket, secure) as url:
-                log.info("kube-gpu-exporter %s serves %s/metrics", __version__, url)
+                log.info(
+                    "kube-gpu-exporter %s serves %s/metrics, and a page for people on %s/",
+                    __version__,
+                    url,
+                    url,
+                )
                 code = await _until(stop, parts)
     log.info("stopped")
     return code

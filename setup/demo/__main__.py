@@ -4,12 +4,15 @@ All of it listens on loopback, on free ports, runs until Ctrl-C and leaves nothi
 """
 
 import argparse
+import math
+import os
 import re
 import signal
 import socket
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,18 +20,19 @@ from tempfile import TemporaryDirectory
 from rules.settings import defaults
 from setup.demo.receiver import Message
 from setup.demo.servers import ServerError
-from setup.demo.stack import Ports, Stack, stack
+from setup.demo.stack import RULES_PER_STORY, Ports, Stack, stack
 
 _GREETING = """\
-exporter      {exporter}/metrics
-Prometheus    {prometheus}/alerts
-Alertmanager  {alertmanager}
+{pages}
 
-Ten minutes in the life of a node pass in {minutes:.2g}, over and over. What the pager, the chat and
-the owners of pods would get is printed here as it comes. Ctrl-C ends it.
+Time is short here. Ten minutes in the life of a node pass in {minutes:.2g}, over and over. What
+alerts wait for is {scale:g} times shorter than in a cluster: "5s" in a message is "{five}" there.
+Each message to the pager, the chat and the owners of pods is printed here. Ctrl-C ends it.
 """
+_RUNBOOKS = Path(__file__).resolve().parent.parent.parent / "docs/runbooks"
 # Slack's markup, of which the templates use this much.
 _LINK = re.compile(r"<([^|>]+)\|([^>]+)>")
+_SILENCE = re.compile(r"^Silence: \S+\n?| · Silence: \S+", re.MULTILINE)
 _EMPHASIS = re.compile(r"([*_])(.+)\1$", re.MULTILINE)
 
 
@@ -37,6 +41,10 @@ class Screen:
 
     def __init__(self) -> None:
         self._watchdog_came = False
+        self.silences = False
+        """Whether Alertmanager has the page that links to silence an alert lead to."""
+        self.closed = False
+        """Whether whoever read the messages has gone."""
 
     def show(self, message: Message) -> None:
         receiver, _, service = message.path.strip("/").partition("/")
@@ -56,9 +64,22 @@ class Screen:
             self._write(receiver, "Watchdog", "From now on it comes all the time, unseen here.")
 
     def _write(self, receiver: str, title: str, text: str) -> None:
+        if not self.silences:
+            text = _SILENCE.sub("", text)
         lines = "".join(f"  {line}\n" for line in text.splitlines())
-        sys.stdout.write(f"\n{time.strftime('%H:%M:%S')} {receiver}: {title}\n{lines}")
-        sys.stdout.flush()
+        self.write(f"\n{time.strftime('%H:%M:%S')} {receiver}: {title}\n{lines}")
+
+    def write(self, text: str) -> None:
+        """Write ``text``, or note that nobody reads any more, as behind ``| head``."""
+        if self.closed:
+            return
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self.closed = True
+            # Python flushes once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> int:
@@ -67,18 +88,24 @@ def main() -> int:
         "--pace", type=_pace, default=5.0, help="how many times as fast time passes (default 5)"
     )
     pace = parser.parse_args().pace
+    screen = Screen()
+    settings = defaults()
+    settings = replace(
+        settings, values={**settings.values, "runbooksUrl": f"{_RUNBOOKS.as_uri()}/"}
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
             TemporaryDirectory(prefix="gpu-demo-") as folder,
             stack(
-                Path(folder), defaults(), pace=pace, show=Screen().show, ports=_free_ports()
+                Path(folder), settings, pace=pace, show=screen.show, ports=_free_ports()
             ) as running,
         ):
-            _greet(running, pace)
-            _attend(running)
+            screen.silences = running.alertmanager.has_page()
+            screen.write(_greeting(running, pace))
+            _attend(running, screen)
     except KeyboardInterrupt:
-        sys.stdout.write("\nstopped\n")
+        screen.write("\nstopped\n")
     except ServerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -86,9 +113,12 @@ def main() -> int:
 
 
 def _pace(text: str) -> float:
-    pace = float(text)
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = math.nan
     if not 1 <= pace <= 10:
-        raise argparse.ArgumentTypeError("not from 1 to 10")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10")
     return pace
 
 
@@ -102,23 +132,29 @@ def _free_ports() -> Ports:
     return Ports(exporter, prometheus, alertmanager)
 
 
-def _greet(running: Stack, pace: float) -> None:
-    sys.stdout.write(
-        _GREETING.format(
-            exporter=running.exporter.url,
-            prometheus=running.prometheus.url,
-            alertmanager=running.alertmanager.url,
-            minutes=10 / pace,
-        )
+def _greeting(running: Stack, pace: float) -> str:
+    pages = {
+        "exporter": f"{running.exporter.url}/",
+        "metrics": f"{running.exporter.url}/metrics",
+        "Prometheus": running.prometheus.alerts_page(),
+    }
+    if running.alertmanager.has_page():
+        pages["Alertmanager"] = f"{running.alertmanager.url}/"
+    scale = RULES_PER_STORY * pace
+    return _GREETING.format(
+        pages="\n".join(f"{name:<14}{url}" for name, url in pages.items()),
+        minutes=10 / pace,
+        scale=scale,
+        five=f"{5 * scale / 60:g}m",
     )
-    sys.stdout.flush()
 
 
-def _attend(running: Stack) -> None:
-    """Wait for a server to end by itself, which none should."""
-    while not (ended := running.ended()):
+def _attend(running: Stack, screen: Screen) -> None:
+    """Wait until nobody reads any more, or for a server to end by itself, which none should."""
+    while not screen.closed:
+        if ended := running.ended():
+            raise ServerError(f"{ended} has ended")
         time.sleep(0.2)
-    raise ServerError(f"{ended} has ended")
 
 
 if __name__ == "__main__":

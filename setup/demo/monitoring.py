@@ -22,6 +22,11 @@ class Target:
 
 
 class Prometheus(Server):
+    def alerts_page(self) -> str:
+        """Return the address of the page of alerts: Debian's package has only the old one."""
+        there = [path for path in ("/alerts", "/classic/alerts") if self.get(path)[0] == 200]
+        return f"{self.url}{there[0] if there else '/'}"
+
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Return labels and value of each series of an instant query's answer, now."""
         found = self.ask("/api/v1/query", query=expression)["data"]["result"]
@@ -38,6 +43,10 @@ class Prometheus(Server):
 
 
 class Alertmanager(Server):
+    def has_page(self) -> bool:
+        """Return whether there is a page for people, which Debian's package leaves out."""
+        return "<script" in self.get("/")[1]
+
     def alerts(self) -> list[dict[str, Any]]:
         """Return what it knows: with ``status.state`` active or suppressed, and by what."""
         return list(self.ask("/api/v2/alerts"))

@@ -20,7 +20,7 @@ from setup.demo.servers import Server, running
 
 NODE = "simulated-node"
 
-_RULES_PER_STORY = 12
+RULES_PER_STORY = 12
 """How much faster time passes for the rules than in the story: five minutes of it are an hour."""
 _SCRAPE_SECONDS = 60.0
 _TICK_SECONDS = 0.2
@@ -67,7 +67,7 @@ def stack(
 
     ``show`` is called with each message.
     """
-    scale = _RULES_PER_STORY * pace
+    scale = RULES_PER_STORY * pace
     tick = {"alerts.GPUExporterSlow.tickSeconds": _TICK_SECONDS * scale}
     paths = []
     for name, content in render.rule_files(
@@ -99,6 +99,6 @@ def _exporter(pace: float, port: int) -> Iterator[str]:
     yield from (sys.executable, "-m", "exporter", "serve", "--listen", f"127.0.0.1:{port}")
     yield from ("--node", NODE, "--backend", "simulated", "--speed", f"{pace:g}")
     for kind in ("full", "slow", "kubelet"):
-        yield from (f"--{kind}-interval", f"{_TICK_SECONDS}s")
+        yield from (f"--{kind}-interval", f"{1000 * _TICK_SECONDS:.0f}ms")
     yield from ("--fast-interval", "100ms", "--read-deadline", "500ms")
     yield from ("--claims-grace", "1s", "--ended-grace", "2s")

@@ -1,9 +1,11 @@
 """``make demo``: one command, and nothing left of it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -35,13 +37,23 @@ def test_it_shows_messages_until_it_is_told_to_stop(tmp_path: Path, how: signal.
             assert process.stderr
             seen = ""
             # The latter is of the story's second minute: an application's error, told to owners.
-            awaited = {"dead-mans-switch: Watchdog", "pod batch/score-0, container main"}
+            awaited = {
+                "dead-mans-switch: Watchdog",
+                "pod batch/score-0, container main",
+                "Runbook: ",
+            }
             while not all(words in seen for words in awaited):
                 line = process.stdout.readline()
                 assert line, process.stderr.read()
                 seen += line
             servers = children(process.pid)
             assert len(servers) == 3
+            urls = sorted(set(re.findall(r"(?:https?|file)://\S+", seen)))
+            assert len(urls) >= 4
+            for url in urls:
+                with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  (printed)
+                    assert answer.read(), url
+            assert "Time is short here" in seen
             process.send_signal(how)
             rest, errors = process.communicate(timeout=30)
             assert (process.returncode, errors) == (0, "")
@@ -53,15 +65,34 @@ def test_it_shows_messages_until_it_is_told_to_stop(tmp_path: Path, how: signal.
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_pace_that_makes_no_sense_is_refused() -> None:
+def test_it_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "setup.demo", "--pace", "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline().startswith("exporter ")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("pace", ["1000", "0", "-1", "abc", "nan", ""])
+def test_a_pace_that_makes_no_sense_is_refused(pace: str) -> None:
     refused = subprocess.run(
-        [sys.executable, "-m", "setup.demo", "--pace", "1000"],
+        [sys.executable, "-m", "setup.demo", f"--pace={pace}"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].endswith("argument --pace: not from 1 to 10")
+    reason = f"argument --pace: {pace!r} is not a number from 1 to 10"
+    assert refused.stderr.splitlines()[-1].endswith(reason)
 
 
 def test_slack_s_markup_is_not_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +108,21 @@ def test_slack_s_markup_is_not_for_a_terminal(capsys: pytest.CaptureFixture[str]
         "  node n_1, GPU 7",
         "  Runbook: http://a",
     ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_silence_is_shown_where_it_leads_to_a_page(
+    capsys: pytest.CaptureFixture[str], *, there: bool
+) -> None:
+    screen = demo.Screen()
+    screen.silences = there
+    links = "<http://a|Runbook> · <http://b|Silence>"
+    attachment = {"title": "GPUHot", "text": links}
+    screen.show(Message("/chat/slack", {"channel": "#gpu", "attachments": [attachment]}))
+    details = {"text": "Runbook: http://a\nSilence: http://b\nMore"}
+    payload = {"summary": "GPUHot", "custom_details": details}
+    screen.show(Message("/pager/pagerduty", {"payload": payload}))
+    shown = capsys.readouterr().out
+    assert shown.count("Silence: http://b") == (2 if there else 0)
+    assert shown.count("Runbook: http://a") == 2
+    assert "  More\n" in shown
