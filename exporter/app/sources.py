@@ -135,7 +135,14 @@ class Sources:
         self.stack.push_async_callback(access.close)
         # A little of what was before us: which ends are ours to judge, the judge knows best.
         since = time.time() - _BEFORE_SECONDS
-        watch = PodWatch(access, node, since=since, labels=self._config.pod_labels, dra=True)
+        watch = PodWatch(
+            access,
+            node,
+            since=since,
+            labels=self._config.pod_labels,
+            resources=self._config.resources,
+            dra=True,
+        )
         self.background(watch.run(), "pod watch")
         if self._config.pod_events == "on":
             self._events = EventWriter(access, node)

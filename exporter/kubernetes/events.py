@@ -125,6 +125,7 @@ class EventWriter:
             f"{termination.pod_uid}/{container.name}/{termination.restart_count}"
             f"/{termination.finished_at:.0f}/{reason}"
         )
+        kind = "initContainers" if termination.init else "containers"
         suffix = "." + blake2s(identity.encode(), digest_size=8).hexdigest()
         time = datetime.fromtimestamp(termination.finished_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
@@ -140,7 +141,7 @@ class EventWriter:
                 "namespace": container.namespace,
                 "name": container.pod,
                 "uid": termination.pod_uid,
-                "fieldPath": f"spec.containers{{{container.name}}}",
+                "fieldPath": f"spec.{kind}{{{container.name}}}",
             },
             "reason": reason,
             "message": message[:_LONGEST_MESSAGE],

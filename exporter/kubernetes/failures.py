@@ -29,6 +29,10 @@ class ApiFailure(StrEnum):
     UNKNOWN = "unknown"
 
 
+MALFORMED: Final = (KeyError, TypeError, AttributeError, ValueError, OverflowError)
+"""What reading an object raises if the object is not as the API defines it."""
+
+
 class ApiError(Exception):
     """The API server did not do what it was asked for; the message says what to do about it."""
 

@@ -2,9 +2,10 @@
 
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from fnmatch import translate
 from typing import Any, Final
 
@@ -24,16 +25,20 @@ SIMULATE: Final = "kube-gpu-exporter/simulate"
 
 # Reasons of a container that say more than its pod's reason.
 _OWN_REASONS: Final = {"OOMKilled", "Completed"}
+_ENDED: Final = {"Succeeded", "Failed"}
 
 
-class LabelFilter:
-    """Selects the labels of pods that are kept, by keys or shell patterns, case-sensitive."""
+class Patterns:
+    """Names that are wanted: exact ones, or shell patterns of them, case-sensitive."""
 
     def __init__(self, patterns: Collection[str] = ()) -> None:
         self._matches = re.compile("|".join(map(translate, patterns)) or r"(?!)").match
 
-    def __call__(self, labels: Mapping[str, str]) -> dict[str, str]:
-        return {sys.intern(key): value for key, value in labels.items() if self._matches(key)}
+    def __contains__(self, name: str) -> bool:
+        return self._matches(name) is not None
+
+
+NOTHING: Final = Patterns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class Ended:
     """The end of a container's run, by the pod's status."""
 
     pod: Pod
-    name: str
+    container: "_Container"
+    wants_devices: bool
     terminated: _Json
     finished_at: UnixSeconds
     restarts: int
@@ -51,72 +57,145 @@ class Ended:
     def key(self) -> tuple[str, str]:
         """What distinguishes this run from all others of the pod."""
         # A run's own id, where the runtime gave one: restarts are miscounted after a reboot.
-        return self.name, self.terminated.get("containerID") or self.terminated["finishedAt"]
+        run = self.terminated.get("containerID") or self.terminated["finishedAt"]
+        return self.container.name, _text(run)
 
     @property
     def termination(self) -> Termination:
         """What the exporter keeps of the end. Classifying the message takes long: ask once."""
         metadata, terminated = self.pod["metadata"], self.terminated
-        reason = terminated.get("reason") or ""
+        reason = _text(terminated.get("reason") or "")
         if self.pod_reason and reason not in _OWN_REASONS:
             reason = self.pod_reason
+        message = terminated.get("message")
         return Termination(
-            container=Container(metadata["namespace"], metadata["name"], self.name),
-            pod_uid=metadata["uid"],
-            restart_count=self.restarts,
-            exit_code=terminated["exitCode"],
+            container=Container(
+                _text(metadata["namespace"]), _text(metadata["name"]), self.container.name
+            ),
+            pod_uid=_text(metadata["uid"]),
+            restart_count=_number(self.restarts),
+            exit_code=_number(terminated["exitCode"]),
             reason=sys.intern(reason),
-            words=read(terminated.get("message")),
+            words=read(message if isinstance(message, str) else None),
             started_at=_unix(terminated.get("startedAt")),
             finished_at=self.finished_at,
+            init=self.container.role is not _Role.MAIN,
+            wants_devices=self.wants_devices,
         )
 
 
-def parse_pod(pod: Pod, labels: LabelFilter) -> PodRecord:
-    """Return what the exporter keeps of a pod.
+def parse_pod(
+    pod: Pod,
+    labels: Patterns,
+    resources: Patterns = NOTHING,
+    malformed: Callable[[str], None] = lambda _: None,
+) -> PodRecord:
+    """Return what the exporter keeps of a pod: of its labels, those that ``labels`` has.
 
-    Raises ``KeyError``, ``TypeError`` or ``ValueError`` if ``pod`` is no pod.
+    ``resources`` are the names of those resources that are devices. A label or an annotation that
+    is no text is left out, and ``malformed`` is called with its name.
+
+    Raises one of :data:`~exporter.kubernetes.failures.MALFORMED` if ``pod`` is no pod.
     """
-    metadata = pod["metadata"]
+    pod = _with_texts(pod, malformed)
+    metadata, status = pod["metadata"], pod.get("status") or {}
     kind, name = workload(pod)
+    containers = tuple(_containers(pod))
     return PodRecord(
-        uid=metadata["uid"],
-        namespace=sys.intern(metadata["namespace"]),
-        name=metadata["name"],
-        workload_kind=sys.intern(kind),
-        workload=name,
-        labels=labels(metadata.get("labels") or {}),
+        uid=_text(metadata["uid"]),
+        namespace=sys.intern(_text(metadata["namespace"])),
+        name=_text(metadata["name"]),
+        workload_kind=sys.intern(_text(kind)),
+        workload=_text(name),
+        labels={
+            sys.intern(key): value
+            for key, value in (metadata.get("labels") or {}).items()
+            if key in labels
+        },
         exempt=_exempt(metadata),
         containers=tuple(
             ContainerRecord(
-                name=sys.intern(status["name"]),
-                container_id=_without_scheme(status.get("containerID")),
-                running_since=_running_since(status),
+                name=sys.intern(container.name),
+                container_id=_without_scheme(container.status.get("containerID")),
+                running_since=_running_since(container.status),
             )
-            for status in _statuses(pod)
+            for container in containers
+            if container.status and container.role is not _Role.INIT
         ),
         simulate=(metadata.get("annotations") or {}).get(SIMULATE),
+        wants_devices=any(container.wants_devices(resources) for container in containers),
+        ended=status.get("phase") in _ENDED,
     )
 
 
-def parse_terminations(pod: Pod) -> Iterator[Ended]:
+def parse_terminations(pod: Pod, resources: Patterns = NOTHING) -> Iterator[Ended]:
     """Yield the ends that the pod's status still holds, at most two of a container.
 
     If a pod failed as a whole, by an eviction for one, the pod's reason replaces the reasons of its
     containers, unless the kernel killed a container for memory or the container had ended well.
-    Runs of which the kubelet lost track have no time of their end, and are left out.
+    Runs of which the kubelet lost track have no time of their end, and are left out. So are init
+    containers that run once and request none of ``resources``: each pod may have some.
+
+    Raises one of :data:`~exporter.kubernetes.failures.MALFORMED` if ``pod`` is no pod.
     """
     status = pod.get("status") or {}
     pod_reason = status.get("reason") if status.get("phase") == "Failed" else None
-    for container in _statuses(pod):
-        restarts = container.get("restartCount", 0)
-        state = container.get("state") or {}
-        if last := (container.get("lastState") or {}).get("terminated"):
-            # While the next run waits for its back-off, restarts do not count it yet.
-            before = restarts if "waiting" in state else max(0, restarts - 1)
-            yield from _ended(pod, container["name"], last, restarts=before)
-        if now := state.get("terminated"):
-            yield from _ended(pod, container["name"], now, restarts=restarts, pod_reason=pod_reason)
+    for container in _containers(pod):
+        wants_devices = container.wants_devices(resources)
+        if container.role is _Role.INIT and not wants_devices:
+            continue
+        restarts = container.status.get("restartCount", 0)
+        state = container.status.get("state") or {}
+        # While the next run waits for its back-off, restarts do not count it yet.
+        before = restarts if "waiting" in state else max(0, restarts - 1)
+        last = (container.status.get("lastState") or {}).get("terminated")
+        present = state.get("terminated")
+        for terminated, number, reason in ((last, before, None), (present, restarts, pod_reason)):
+            if terminated and (finished_at := _unix(terminated.get("finishedAt"))):
+                yield Ended(pod, container, wants_devices, terminated, finished_at, number, reason)
+
+
+class _Role(Enum):
+    MAIN = auto()
+    SIDECAR = auto()
+    """An init container that goes on running."""
+    INIT = auto()
+    """An init container that runs once, before all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """A container of a pod: what it should be, and what has become of it so far."""
+
+    name: str
+    role: _Role
+    spec: _Json
+    """Empty for a container that was added to a running pod."""
+    status: _Json
+    """Empty as long as the kubelet has not reported any."""
+
+    def wants_devices(self, resources: Patterns) -> bool:
+        """Whether the container requests a device, by a resource or by a claim of any driver."""
+        wanted = self.spec.get("resources") or {}
+        names = {*(wanted.get("limits") or {}), *(wanted.get("requests") or {})}
+        return bool(wanted.get("claims")) or any(name in resources for name in names)
+
+
+def _containers(pod: Pod) -> Iterator[_Container]:
+    """Yield the containers in the order in which they start."""
+    status = pod.get("status") or {}
+    for kind, of in (
+        ("initContainers", "initContainerStatuses"),
+        ("containers", "containerStatuses"),
+    ):
+        statuses = {found["name"]: found for found in status.get(of) or ()}
+        specs = {found["name"]: found for found in pod["spec"].get(kind) or ()}
+        for name in dict.fromkeys((*specs, *statuses)):
+            spec = specs.get(name, {})
+            role = _Role.MAIN
+            if kind == "initContainers":
+                role = _Role.SIDECAR if spec.get("restartPolicy") == "Always" else _Role.INIT
+            yield _Container(_text(name), role, spec, statuses.get(name, {}))
 
 
 def _exempt(metadata: _Json) -> frozenset[Exemption]:
@@ -126,26 +205,33 @@ def _exempt(metadata: _Json) -> frozenset[Exemption]:
     return frozenset(word for word in Exemption if word in map(str.strip, words))
 
 
-def _ended(
-    pod: Pod, name: str, terminated: _Json, *, restarts: int, pod_reason: str | None = None
-) -> Iterator[Ended]:
-    finished_at = _unix(terminated.get("finishedAt"))
-    if finished_at is not None:
-        yield Ended(pod, name, terminated, finished_at, restarts, pod_reason)
+def _with_texts(pod: Pod, malformed: Callable[[str], None]) -> Pod:
+    """Return the pod with those of its labels and annotations that are text, as all should be."""
+    metadata = pod["metadata"]
+    for field in ("labels", "annotations"):
+        found = metadata.get(field) or {}
+        texts = {key: value for key, value in found.items() if isinstance(value, str)}
+        if len(texts) < len(found):
+            metadata = {**metadata, field: texts}
+            for key in found.keys() - texts.keys():
+                malformed(f"{field[:-1]} {key} of {metadata['name']}")
+    return pod if metadata is pod["metadata"] else {**pod, "metadata": metadata}
 
 
-def _statuses(pod: Pod) -> Iterator[_Json]:
-    """Yield the statuses of containers, and of sidecars: init containers that go on running."""
-    status = pod.get("status") or {}
-    sidecars = {
-        container["name"]
-        for container in pod["spec"].get("initContainers") or ()
-        if container.get("restartPolicy") == "Always"
-    }
-    for container in status.get("initContainerStatuses") or ():
-        if container["name"] in sidecars:
-            yield container
-    yield from status.get("containerStatuses") or ()
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.40} is no number")
+    return value
+
+
+def _without_scheme(container_id: object) -> str | None:
+    return _text(container_id).partition("://")[2] or None if container_id else None
 
 
 def _running_since(status: _Json) -> UnixSeconds | None:
@@ -153,11 +239,7 @@ def _running_since(status: _Json) -> UnixSeconds | None:
     return _unix(running.get("startedAt"))
 
 
-def _without_scheme(container_id: str | None) -> str | None:
-    return container_id.partition("://")[2] or None if container_id else None
-
-
-def _unix(time: str | None) -> UnixSeconds | None:
+def _unix(time: object) -> UnixSeconds | None:
     """Return the seconds of an RFC 3339 time. What never was is ``null``, or 1970 or earlier."""
-    seconds = datetime.fromisoformat(time).timestamp() if time else 0.0
+    seconds = datetime.fromisoformat(_text(time)).timestamp() if time else 0.0
     return UnixSeconds(seconds) if seconds > 0 else None

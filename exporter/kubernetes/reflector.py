@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 from exporter.kubernetes.access import ApiAccess
-from exporter.kubernetes.failures import ApiError, ApiFailure, refusal
+from exporter.kubernetes.failures import MALFORMED, ApiError, ApiFailure, refusal
 from exporter.kubernetes.listing import members
 
 _LOG = logging.getLogger(__name__)
@@ -27,10 +27,6 @@ would cost the server a read of all pods of the cluster."""
 _REFUSALS: Final = {ApiFailure.FORBIDDEN, ApiFailure.UNAUTHORIZED, ApiFailure.NOT_FOUND}
 # After these, what is known may no longer be what the server holds.
 _LIST_AGAIN: Final = {ApiFailure.MALFORMED, ApiFailure.NOT_FOUND}
-
-
-# What reading an object raises if the object is not as the API defines it.
-_MALFORMED: Final = (KeyError, TypeError, AttributeError, ValueError)
 
 
 class Sink(Protocol):
@@ -221,7 +217,7 @@ class Reflector:
         try:
             uid, name = found["metadata"]["uid"], found["metadata"]["name"]
             self._sink.put(found)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             self._failures[ApiFailure.MALFORMED] += 1
             _LOG.warning("%s: %s can't be read (%r)", self._path, name, error)
         return uid
@@ -234,7 +230,7 @@ class Reflector:
         ) as content:
             try:
                 yield content
-            except _MALFORMED as error:
+            except MALFORMED as error:
                 raise ValueError(repr(error)) from error
 
     def _failed(self, error: ApiError) -> float:

@@ -1,6 +1,7 @@
 """The pods of this node, how their containers ended, and the devices that DRA drivers publish."""
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter, OrderedDict, deque
@@ -10,12 +11,14 @@ from typing import Any, Final, NoReturn
 
 from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.failures import ApiFailure
-from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
+from exporter.kubernetes.pods import Patterns, parse_pod, parse_terminations
 from exporter.kubernetes.reflector import Reflector, Timing
 from exporter.kubernetes.slices import parse_slice
 from exporter.model.claims import DraName, PodName
 from exporter.model.pods import DraDevice, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
+
+_LOG = logging.getLogger(__name__)
 
 PODS: Final = ("/api/v1/pods",)
 RESOURCE_SLICES: Final = tuple(
@@ -33,7 +36,8 @@ _DELIVERED_LIMIT: Final = 64
 class PodWatch:
     """Follows the pods of ``node``, and the node's ResourceSlices if ``dra`` is set.
 
-    The watch keeps those labels of a pod that match a pattern of ``labels``. It keeps a deleted
+    The watch keeps those labels of a pod that match a pattern of ``labels``; a pod wants devices if
+    it requests a resource that matches a pattern of ``resources``. The watch keeps a deleted
     pod for a further ``grace_seconds``, so that the pod's end can be judged. It does not deliver
     the ends of containers that ended before ``since``, in Unix seconds.
 
@@ -47,6 +51,7 @@ class PodWatch:
         *,
         since: float,
         labels: Collection[str] = (),
+        resources: Collection[str] = (),
         dra: bool = False,
         grace_seconds: float = 300.0,
         timing: Timing | None = None,
@@ -54,7 +59,14 @@ class PodWatch:
         rng: random.Random | None = None,
     ) -> None:
         self._failures: Counter[str] = Counter(dict.fromkeys(ApiFailure, 0))
-        self._pods = _Pods(LabelFilter(labels), since, grace_seconds, clock)
+        self._pods = _Pods(
+            labels=Patterns(labels),
+            resources=Patterns(resources),
+            since=since,
+            grace_seconds=grace_seconds,
+            clock=clock,
+            malformed=self._malformed,
+        )
         self._slices = _Slices()
 
         def follow(paths: Sequence[str], sink: _Pods | _Slices) -> Reflector:
@@ -104,6 +116,10 @@ class PodWatch:
             failures=dict(self._failures),
         )
 
+    def _malformed(self, what: str) -> None:
+        self._failures[ApiFailure.MALFORMED] += 1
+        _LOG.warning("%s: %s is no text", PODS[0], what)
+
     async def run(self) -> NoReturn:
         """Follow for ever; ends by being cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -117,12 +133,17 @@ class _Pods:
 
     def __init__(
         self,
-        labels: LabelFilter,
+        *,
+        labels: Patterns,
+        resources: Patterns,
         since: float,
         grace_seconds: float,
         clock: Callable[[], float],
+        malformed: Callable[[str], None],
     ) -> None:
         self._labels = labels
+        self._resources = resources
+        self._malformed = malformed
         self._since = since
         self._grace_seconds = grace_seconds
         self._clock = clock
@@ -147,12 +168,12 @@ class _Pods:
         return self._here.keys()
 
     def put(self, found: Mapping[str, Any]) -> None:
-        record = parse_pod(found, self._labels)
+        record = parse_pod(found, self._labels, self._resources, self._malformed)
         uid = record.uid
         self._gone.pop(uid, None)
         self._here[uid] = record
         self._by_name[record.pod_name] = record
-        for end in parse_terminations(found):
+        for end in parse_terminations(found, self._resources):
             delivered = self._delivered.setdefault(uid, deque(maxlen=_DELIVERED_LIMIT))
             if end.key not in delivered:
                 delivered.append(end.key)

@@ -25,6 +25,10 @@ class Termination:
     started_at: UnixSeconds | None
     finished_at: UnixSeconds
     """By the node's clock, in whole seconds, rounded down."""
+    init: bool = False
+    """Whether the container is one of the pod's init containers, sidecars included."""
+    wants_devices: bool = False
+    """Whether the container requests one of the resources that are GPUs, or has a ResourceClaim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,14 @@ class PodRecord:
     """Those that the configuration allows, by their own keys."""
     exempt: frozenset[Exemption] = frozenset()
     containers: tuple[ContainerRecord, ...] = ()
+    """Those that the kubelet has reported, without init containers that run once."""
     simulate: str | None = None
     """What the pod does on simulated GPUs, by its annotation."""
+    wants_devices: bool = False
+    """Whether a container of the pod requests one of the resources that are GPUs, or has a
+    ResourceClaim of any driver."""
+    ended: bool = False
+    """Whether all containers of the pod have ended for good, and its devices are free."""
 
     @property
     def pod_name(self) -> PodName:

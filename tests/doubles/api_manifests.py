@@ -58,6 +58,12 @@ def manifest(
     }
 
 
+def requesting(name: str = "main", resource: str = "nvidia.com/gpu", **spec: object) -> Json:
+    """Return a container's spec that requests one device of a resource."""
+    wanted = {resource: "1"}
+    return {"name": name, "resources": {"limits": wanted, "requests": wanted}, **spec}
+
+
 def running(name: str = "main", *, restarts: int = 0, last: Json | None = None) -> Json:
     return {
         "name": name,

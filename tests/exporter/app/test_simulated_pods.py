@@ -11,7 +11,7 @@ import pytest
 from exporter.app.simulated_node import SimulatedProcesses
 from exporter.app.simulated_pods import by_pod, manifest
 from exporter.gpus.simulated.backend import SimulatedBackend
-from exporter.kubernetes.pods import LabelFilter, parse_pod, parse_terminations
+from exporter.kubernetes.pods import Patterns, parse_pod, parse_terminations
 from exporter.model.claims import DraName, PodName
 from exporter.model.ends import Cause
 from exporter.model.oom import Confidence, OomVerdict
@@ -53,7 +53,7 @@ def test_a_pod_of_two_containers_that_run(world: World) -> None:
     for status in statuses(pod).values():
         assert status["state"] == {"running": {"startedAt": rfc3339(BORN)}}
         assert (status["restartCount"], status["lastState"], status["ready"]) == (0, {}, True)
-    record = parse_pod(pod, LabelFilter())
+    record = parse_pod(pod, Patterns())
     assert (record.exempt, len(record.containers)) == (frozenset({Exemption.MEMORY}), 2)
     ids = {container.container_id for container in record.containers}
     assert {len(container_id or "") for container_id in ids} == {64}
@@ -120,7 +120,7 @@ class NodePods:
         cycle, _ = self._backend.node.cycle(self._backend.scenario_seconds)
         for name, states in by_pod(self._backend.containers()).items():
             pod = manifest(states, "node-a", cycle)
-            self._pods[name] = parse_pod(pod, LabelFilter())
+            self._pods[name] = parse_pod(pod, Patterns())
             for end in parse_terminations(pod):
                 if end.key not in self._delivered:
                     self._delivered.add(end.key)

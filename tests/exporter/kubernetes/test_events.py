@@ -75,6 +75,14 @@ async def test_an_event_as_describe_shows_it(server: SimulatedApiServer) -> None
     assert event["metadata"]["name"].startswith("llm-0.")
 
 
+async def test_an_event_on_an_init_container_names_its_place(server: SimulatedApiServer) -> None:
+    async with writing(server) as writer:
+        post(writer, replace(TERMINATION, init=True))
+        await until(lambda: server.objects("events"))
+    [event] = server.objects("events")
+    assert event["involvedObject"]["fieldPath"] == "spec.initContainers{server}"
+
+
 async def test_a_termination_has_one_event_also_across_restarts(
     server: SimulatedApiServer,
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from exporter.kubernetes import pods
 from exporter.kubernetes.simulated import SimulatedApiServer
+from exporter.model.claims import PodName
 from exporter.model.ends import NO_WORDS, LastWords
 from tests.doubles.api_manifests import ended, manifest
 from tests.doubles.following import SINCE, following, names, taken, until
@@ -56,6 +57,19 @@ async def test_a_pod_that_can_t_be_read_costs_no_others(
         server.put("pods", manifest("worse"))
         await until(lambda: "worse" in names(watch))
     assert server.calls["list"] == 1
+
+
+async def test_a_label_that_is_no_text_costs_that_label_alone(
+    server: SimulatedApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = manifest("odd", labels={"team": "nlp"})
+    odd["metadata"]["labels"]["app"] = None
+    server.put("pods", odd)
+    async with following(server, labels=["*"]) as watch:
+        await until(lambda: watch.health().up)
+        assert watch.pods()[PodName("research", "odd")].labels == {"team": "nlp"}
+        assert watch.health().failures["malformed"] == 1
+        assert "label app of odd is no text" in caplog.text
 
 
 async def test_a_long_list_leaves_time_for_scrapes(server: SimulatedApiServer) -> None:
