@@ -9,7 +9,7 @@ from exporter.app.exits import ExitCode
 from exporter.app.parts import Parts, running
 from exporter.config import Config
 from exporter.model.snapshot import Snapshot
-from exporter.sampling.sampler import Ticks
+from exporter.sampling.slots import Ticks
 
 # Activity and clocks want two full readings; these come close to each other.
 _TICKS = Ticks(fast=0.25, full=0.5, slow=0.5)

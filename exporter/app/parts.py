@@ -15,7 +15,8 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.profiles import select
 from exporter.model.clocks import unix_time
 from exporter.sampling.containers import Containers
-from exporter.sampling.sampler import Sampler, Ticks
+from exporter.sampling.sampler import Sampler
+from exporter.sampling.slots import Ticks
 from exporter.sampling.worker import ThreadWorker
 
 # A stopped pod has to be gone within 2 s, whatever hangs.

@@ -12,7 +12,7 @@ from exporter.app.exits import ExitCode
 from exporter.app.parts import Parts, running
 from exporter.config import Config
 from exporter.config.sources import ConfigError
-from exporter.sampling.sampler import Ticks
+from exporter.sampling.slots import Ticks
 from exporter.web.files import UnusableFileError
 from exporter.web.server import Handlers, listen, make_app, serving
 from exporter.web.tls import tls

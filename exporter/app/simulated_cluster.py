@@ -5,7 +5,6 @@ The scenario's word for it is ``pods: cluster``. All but the driver is what runs
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NoReturn
@@ -17,8 +16,9 @@ from exporter.gpus.simulated.backend import SimulatedBackend
 from exporter.gpus.simulated.guests import Guest
 from exporter.gpus.simulated.workloads import DEFAULTS, Workload, WorkloadKind
 from exporter.model.claims import Allocation
+from exporter.model.clocks import Monotonic, monotonic
 from exporter.model.pods import PodRecord
-from exporter.sampling.containers import ClaimSource, PodSource
+from exporter.sampling.sources import ClaimSource, PodSource
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Loads:
     async def run(self) -> NoReturn:
         """Look for ever; ends by being cancelled."""
         while True:
-            self.look(time.monotonic())
+            self.look(monotonic())
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def look(self, now: float) -> None:
-        """Take who has which device at ``now``, in seconds of the claims' clock."""
+    def look(self, now: Monotonic) -> None:
+        """Put the containers that have devices at ``now`` on these devices."""
         claims, gpus = self._claims.claims(now), self._backend.gpus()
         if claims is None:
             return

@@ -1,6 +1,20 @@
-"""What a reading adds to a device. A GPU's tracker makes these steps, and the ledger books them."""
+"""The readings of one visit to a GPU, and the steps that they add to its devices.
+
+The GPU's tracker makes the steps, and the ledger books them on containers.
+"""
 
 from dataclasses import dataclass
+
+from exporter.model.readings import FastReading, FullReading, SlowReading
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What one visit to a GPU gave: always a fast reading, the others when they were due."""
+
+    fast: FastReading
+    full: FullReading | None = None
+    slow: SlowReading | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +42,11 @@ class EnergyStep:
 
     device_uuid: str
     joules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What the readings of one visit added to a GPU and its slices."""
+
+    busy: tuple[BusyStep, ...] = ()
+    energy: tuple[EnergyStep, ...] = ()

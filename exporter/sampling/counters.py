@@ -1,24 +1,26 @@
-"""Sums and peaks that stay true over gaps, resets and losses."""
+"""Sums and peaks that stay correct over gaps, resets and losses."""
 
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from math import fsum
+from typing import Final
 
+from exporter.model.clocks import Monotonic
 from exporter.model.readings import UtilizationSample
 from exporter.model.steps import Busy
 
-_LONGEST_HOLE_SECONDS = 30.0
-# How far the driver's sample times may run ahead of ours before we call it a step of its clock.
-_CLOCK_SLACK_SECONDS = 1.0
+_LONGEST_HOLE_SECONDS: Final = 30.0
+_CLOCK_SLACK_SECONDS: Final = 1.0
+"""How far the driver's sample times may run ahead of ours. Further is a step of its clock."""
 
 
 class SteadyCounter:
-    """A counter that never goes back, over a raw one that may start again from 0.
+    """A counter that never goes back, over a raw counter that may start again from 0.
 
-    It begins at the first raw value, so that a restart of this program does not look like a reset.
-    A raw value that falls by less than half has not started again: it is a reading that came late
-    or left something out, and adds nothing.
+    The counter begins at the first raw value, so that a restart of this program does not look like
+    a reset. A raw value that falls by less than half is no reset either: the reading came late or
+    left something out, and adds nothing.
     """
 
     __slots__ = ("_raw", "added", "total")
@@ -27,7 +29,7 @@ class SteadyCounter:
         self._raw: float | None = None
         self.total = 0.0
         self.added = 0.0
-        """What the last update added; 0 for the first, whose past we did not see."""
+        """What the last update added. The first update adds 0, because its past is unknown."""
 
     def update(self, raw: float) -> float:
         """Take the raw counter's value; return the total."""
@@ -43,28 +45,30 @@ class SteadyCounter:
 
 
 class BusyIntegral:
-    """Integrates utilisation samples over the driver's sample buffer.
+    """Integrates the utilization samples of the driver's buffer over time.
 
-    Buffers of successive reads overlap, or, when reads are further apart than the buffer is deep,
-    leave a hole. Overlap counts once. A hole counts at the mean of the batch after it, and one that
-    is too long for that to mean anything counts as nothing.
+    Each read gives the samples of the last seconds. The batches of two reads overlap, or they leave
+    a hole between them if the reads are further apart than the buffer is deep. Overlapping samples
+    count once. A short hole counts at the mean of the batch after it, and a longer hole counts as
+    nothing.
     """
 
     __slots__ = ("_read_at", "_seen")
 
     def __init__(self) -> None:
         self._seen: float | None = None
-        self._read_at = 0.0
+        """The time of the last sample that was counted, by the driver's own clock."""
+        self._read_at = Monotonic(0.0)
 
     def interrupt(self) -> None:
-        """Forget where we were: nothing is known of the time until the next batch."""
+        """Note that the time until the next batch is unknown."""
         self._seen = None
 
-    def add(self, samples: Sequence[UtilizationSample], now: float) -> Busy | None:
-        """Take a batch, oldest first, read at ``now`` (monotonic seconds).
+    def add(self, samples: Sequence[UtilizationSample], now: Monotonic) -> Busy | None:
+        """Take a batch that was read at ``now``, oldest sample first; return what it adds.
 
-        ``None``: no sample is new. The first batch after a start or an interruption sets the
-        place to count from, and adds no busy seconds.
+        ``None``: no sample is new. The first batch, and the first after an interruption, only sets
+        the time to count from, and adds no busy seconds.
         """
         if samples and self._seen is not None and samples[-1].timestamp < self._seen:
             self._seen = None  # the driver's clock was set back
@@ -76,7 +80,7 @@ class BusyIntegral:
         seconds = 0.0
         if seen is not None:
             elapsed = now - self._read_at
-            # More samples' time than passed here is a step of the driver's clock, not time.
+            # If the samples span more time than has passed, the driver's clock was stepped.
             stepped = newest - seen > elapsed + _CLOCK_SLACK_SECONDS
             seconds = mean * elapsed if stepped else _integrate(seen, fresh, mean)
         self._seen, self._read_at = newest, now
@@ -100,22 +104,24 @@ def _integrate(start: float, samples: Sequence[UtilizationSample], mean: float) 
 class WindowPeak:
     """The highest value of the last ``window`` seconds.
 
-    A window, and not "since the last scrape", because several Prometheus servers may scrape.
+    It is a window, and not the time since the last scrape, because several Prometheus servers may
+    scrape the exporter.
     """
 
     __slots__ = ("_falling", "_window")
 
     def __init__(self, window: float) -> None:
         self._window = window
-        self._falling: deque[tuple[float, float]] = deque()
+        self._falling: deque[tuple[Monotonic, float]] = deque()
+        """Times and values, each value higher than those after it."""
 
-    def add(self, value: float, now: float) -> None:
-        # A value that is older and not higher can never be the peak again.
+    def add(self, value: float, now: Monotonic) -> None:
+        # An older value that is not higher can never be the peak again.
         while self._falling and self._falling[-1][1] <= value:
             self._falling.pop()
         self._falling.append((now, value))
 
-    def value(self, now: float) -> float | None:
+    def value(self, now: Monotonic) -> float | None:
         while self._falling and self._falling[0][0] <= now - self._window:
             self._falling.popleft()
         return self._falling[0][1] if self._falling else None

@@ -1,18 +1,21 @@
-"""The driver: opened, watched for events, opened again when it went away."""
+"""The session with the driver: opened, watched for events, and opened again when it was lost."""
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
+from typing import Final
 
 from exporter.gpus import Backend, GpuError, Reader
+from exporter.model.clocks import Monotonic
 from exporter.model.devices import Driver
 from exporter.model.readings import Event, Reason
 from exporter.model.snapshot import SourceHealth
 from exporter.sampling.worker import Worker
 
-log = logging.getLogger(__name__)
+_LOG: Final = logging.getLogger(__name__)
 
 
 class _Phase(Enum):
@@ -29,12 +32,13 @@ class _Opened:
 
 
 class Session:
-    """Keeps the backend open. Calls that may block run on ``driver``, event waits on ``events``.
+    """Keeps the backend open, and opens it again after the driver was away.
 
-    Opening is tried again every ``retry`` seconds, so that a driver which is loaded later, or
-    upgraded under us, is picked up. What has not happened by ``deadline`` counts as down, opening
-    and closing alike. A wait for events lasts ``event_wait`` seconds at most, for closing has to
-    wait for it.
+    - Calls that may block run on the worker ``driver``, and waits for events on ``events``.
+    - Opening is tried again every ``retry`` seconds. So a driver that is loaded later is found, and
+      so is a driver that was upgraded.
+    - Opening or closing that takes longer than ``deadline`` seconds counts as a failure.
+    - A wait for events lasts at most ``event_wait`` seconds, because closing has to wait for it.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class Session:
         retry: float,
         deadline: float,
         event_wait: float,
-        clock: Callable[[], float],
+        clock: Callable[[], Monotonic],
         on_open: Callable[[Sequence[Reader]], None],
         on_lost: Callable[[GpuError], None],
         on_events: Callable[[Sequence[Event]], None],
@@ -62,14 +66,14 @@ class Session:
         self._on_lost = on_lost
         self._on_events = on_events
         self._phase = _Phase.CLOSED
-        self._since = 0.0
+        self._since = Monotonic(0.0)
         """When the phase began."""
-        self._next_try = 0.0
+        self._next_try = Monotonic(-inf)
         self._failures = _no_failures()
         self._message = "not opened yet"
-        self._without_library_since: float | None = None
+        self._without_library_since: Monotonic | None = None
         self.driver: Driver | None = None
-        self._waiting_since: float | None = None
+        self._waiting_since: Monotonic | None = None
         self._event_failures = _no_failures()
         self._event_message = ""
 
@@ -78,50 +82,55 @@ class Session:
         return self._phase is _Phase.OPEN
 
     def step(self, *, quiet: bool) -> None:
-        """Move on: open when due, close when ``quiet``, that is, when no read is under way."""
+        """Open the session when that is due, or close it. ``quiet``: no read is under way."""
         if self._phase is _Phase.OPEN:
             self._watch_events()
         elif self._phase is _Phase.CLOSED:
             if self._clock() >= self._next_try:
                 self._submit(self._open)
         elif self._phase is _Phase.CLOSING and quiet and self._waiting_since is None:
-            self._submit(self._reopen)  # closing and opening again are one job
+            self._submit(self._reopen)  # to close and to open again are one job
         elif self._clock() - self._since >= self._deadline and self._message != self._late:
             self._down(GpuError(Reason.TIMEOUT, self._late))
 
     def lose(self, error: GpuError) -> None:
-        """Note that the driver is gone: close it once nothing uses it, then open it again."""
+        """Note that the driver is gone: close the session once nothing uses it, then open it."""
         if self._phase is _Phase.OPEN:
             self._enter(_Phase.CLOSING)
             self._down(error)
 
     def restart(self) -> None:
-        """Open the driver anew, for a GPU that went away comes back only to a new session."""
+        """Open a new session, because a GPU that went away comes back only to a new one."""
         if self._phase is _Phase.OPEN and not self._events_hang():
             self._enter(_Phase.CLOSING)
 
     def stuck_seconds(self) -> float:
-        """Return for how long closing has waited for calls that do not return; 0 if it does not.
+        """Return for how many seconds closing has waited for calls that do not return.
 
-        Nothing can be read until they do, and only a new process helps.
+        0: closing does not wait. Nothing can be read until the calls return, and if they never do,
+        only a new process helps.
         """
         return self._clock() - self._since if self._phase is _Phase.CLOSING else 0.0
 
     def without_library_seconds(self) -> float:
-        """Return for how long the driver's library has been missing, or not the driver's; 0 if not.
+        """Return for how many seconds the driver's library has been missing or does not match.
 
-        A container gets its libraries when it is made: only a new one has others.
+        0: neither. A container gets the library when it is made, so only a new container gets
+        another one.
         """
         since = self._without_library_since
         return 0.0 if since is None else self._clock() - since
 
     def stop(self) -> None:
-        """Let both threads end once their call returns."""
+        """Let each thread end once its call has returned."""
         self._driver_worker.stop()
         self._event_worker.stop()
 
     def health(self, duration: float | None) -> Sequence[SourceHealth]:
-        """Tell of the driver, and of its events: a driver can be well whose events are not."""
+        """Return the health of the driver and of its events. Events may fail alone.
+
+        ``duration``: how long the longest full reading took, in seconds.
+        """
         up = self.driver is not None
         return (
             SourceHealth(
@@ -148,7 +157,7 @@ class Session:
 
     def _submit(self, job: Callable[[], _Opened]) -> None:
         self._enter(_Phase.OPENING)
-        self._next_try = self._since + self._retry
+        self._next_try = Monotonic(self._since + self._retry)
         self._driver_worker.submit(job, self._opened)
 
     def _open(self) -> _Opened:
@@ -170,7 +179,7 @@ class Session:
             return
         self._enter(_Phase.OPEN)
         if self.driver != result.driver:
-            log.info(
+            _LOG.info(
                 "driver is open",
                 extra={"version": result.driver.version, "gpus": len(result.readers)},
             )
@@ -188,12 +197,12 @@ class Session:
             self._without_library_since = self._clock()
         message = str(error)
         if self.driver is not None or message != self._message:
-            log.warning("driver is down: %s", message, extra={"reason": error.reason})
+            _LOG.warning("driver is down: %s", message, extra={"reason": error.reason})
         self.driver, self._message = None, message
         self._on_lost(error)
 
     def _watch_events(self) -> None:
-        """See to it that somebody waits for events, and that the wait ends."""
+        """Make sure that a wait for events is under way, and note a wait that does not end."""
         if self._waiting_since is None:
             self._wait_events()
         elif self._events_hang() and self._event_message != self._late:
@@ -226,16 +235,16 @@ class Session:
         self._event_failures[error.reason] += 1
         if str(error) != self._event_message:
             self._event_message = str(error)
-            log.warning("events can't be read: %s", error, extra={"reason": error.reason})
+            _LOG.warning("events can't be read: %s", error, extra={"reason": error.reason})
 
 
 def _no_failures() -> Counter[str]:
-    """Count from 0, for ``increase()`` does not see the event that a counter begins with."""
+    """Count from 0, because ``increase()`` misses the event that a counter begins with."""
     return Counter(dict.fromkeys((r for r in Reason if r is not Reason.NOT_SUPPORTED), 0))
 
 
 def _as_gpu_error(error: Exception) -> GpuError:
     if isinstance(error, GpuError):
         return error
-    log.error("backend failed", exc_info=error)
+    _LOG.error("backend failed", exc_info=error)
     return GpuError(Reason.UNKNOWN, f"{type(error).__name__}: {error}")

@@ -1,36 +1,35 @@
-"""What is known of one GPU: readings in, a sample out. No clock, no threads, no hardware."""
+"""What the exporter knows of one GPU: readings in, steps and a sample out. No clock, no threads."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
 
 from exporter.attribution.energy import energy_shares
+from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.devices import Gpu, Slice
 from exporter.model.readings import (
     Activity,
     FastReading,
     FieldFailure,
     FullReading,
-    Memory,
-    ProcessType,
     Reason,
     SlowReading,
     XidEvent,
 )
-from exporter.model.snapshot import GpuData, GpuSample, GpuState, GpuTotals, XidTotal
-from exporter.model.steps import BusyStep, EnergyStep
-from exporter.sampling.counters import SteadyCounter
+from exporter.model.snapshot import GpuData, GpuSample, GpuState, XidTotal
+from exporter.model.steps import BusyStep, EnergyStep, Readings, Steps
 from exporter.sampling.devices import DeviceTracker
+from exporter.sampling.hardware import HardwareCounters
+from exporter.sampling.view import GpuView
 
-K = TypeVar("K")
+_MOST_SLICES: Final = 256
+"""How many slices of a GPU are remembered, so that their counters go on if they come back.
 
-# Counters of a slice go on when it is there again, unless so many others were there meanwhile. A
-# GPU has fewer places and shapes of slices, and each of these always has the same UUID.
-_MOST_SLICES = 256
+A GPU has fewer places and shapes of slices, and a place and shape always gives the same UUID.
+"""
 
-# Counted from 0, for `increase()` does not see the event that a counter begins with.
-_WHOLE_GPU = (
+_WHOLE_GPU_REASONS: Final = (
     Reason.GPU_LOST,
     Reason.RESET_REQUIRED,
     Reason.TIMEOUT,
@@ -38,129 +37,118 @@ _WHOLE_GPU = (
     Reason.IMPLAUSIBLE,
     Reason.UNKNOWN,
 )
+"""These count from 0, because ``increase()`` misses the event that a counter begins with."""
 
 
 class GpuTracker:
-    """Keeps one GPU's state and counters, by its uuid, for as long as the program runs."""
+    """Keeps the state and the counters of one GPU and its slices, for the life of the program.
+
+    The tracker turns readings into *steps*: what each device added since the reading before. A
+    reading that fails leaves no data, so that no old value is served. Counters stay, and go on with
+    the next reading.
+    """
 
     def __init__(self, gpu: Gpu, peak_window: float) -> None:
         self.gpu = gpu
         self.state = GpuState.OK
         self._peak_window = peak_window
         self._board = DeviceTracker(peak_window)
-        # By slice and not by GPU instance: the ids are used again for other shapes.
+        # By slice, and not by the id of its GPU instance, which other shapes get later.
         self._slices: dict[Slice, DeviceTracker] = {}
         self._fast = FastReading()
         self._full: FullReading | None = None
         self._slow = SlowReading()
-        self._totals = GpuTotals()
-        self._counters: dict[tuple[str, object], SteadyCounter] = {}
-        self._pcie_bytes = {"receive": 0.0, "transmit": 0.0}
+        self._counters = HardwareCounters()
         self._slice_busy_seconds: defaultdict[str, float] = defaultdict(float)
-        self._slow_at: float | None = None
+        """Busy seconds of each slice since the last slow reading, by UUID."""
+        self._slow_at: Monotonic | None = None
         self._xids: dict[int, XidTotal] = {}
-        self._failures = Counter[str](dict.fromkeys(_WHOLE_GPU, 0))
-        self._sampled_at: float | None = None
+        self._failures = Counter[str](dict.fromkeys(_WHOLE_GPU_REASONS, 0))
+        self._sampled_at: UnixSeconds | None = None
 
     @property
-    def ok(self) -> bool:
-        """Whether there is data: the state is good and a full reading has been taken since."""
+    def has_data(self) -> bool:
+        """Whether the GPU can be read, and a full reading has been taken since it can."""
         return self.state is GpuState.OK and self._full is not None
 
     @property
     def identified(self) -> bool:
-        """Whether the GPU has ever been read, so that its uuid is its own."""
+        """Whether the GPU has ever been read. Before that its UUID may be a stand-in."""
         return self._sampled_at is not None
 
     @property
-    def last_fast(self) -> FastReading:
-        """Memory, and the processes that hold it; empty while the GPU can't be read."""
-        return self._fast
+    def view(self) -> GpuView:
+        return GpuView(self.gpu, self._fast, self._devices())
 
-    @property
-    def runs_mps(self) -> bool:
-        return any(p.type is ProcessType.MPS for p in self._fast.processes or ())
+    def take(self, readings: Readings, now: Monotonic, timestamp: UnixSeconds) -> Steps:
+        """Take the readings of one visit; return what they add.
 
-    def fast(self, reading: FastReading, now: float, timestamp: float) -> None:
-        """Take a reading made at ``now`` (monotonic) and ``timestamp`` (Unix) seconds."""
+        The full reading comes first, because the other readings are about the slices of the layout
+        that it reports.
+        """
+        busy = self.full(readings.full, now) if readings.full else ()
+        self.fast(readings.fast, now, timestamp)
+        energy = self.slow(readings.slow, now) if readings.slow else ()
+        return Steps(tuple(busy), tuple(energy))
+
+    def fast(self, reading: FastReading, now: Monotonic, timestamp: UnixSeconds) -> None:
+        """Take a fast reading, which was made at ``now`` and ``timestamp``."""
         self.state = GpuState.OK
         self._fast = reading
         self._sampled_at = timestamp
         self._count(reading.failures)
         self._board.memory(reading.memory, now)
-        for part in self.gpu.leading_slices:
-            self._slice(part).memory(reading.instance_memory.get(part.gpu_instance), now)
+        for slice_ in self.gpu.leading_slices:
+            self._slice(slice_).memory(reading.instance_memory.get(slice_.gpu_instance), now)
 
-    def full(self, reading: FullReading, now: float) -> Sequence[BusyStep]:
-        """Take a reading; return what it adds to the busy time of each device that tells."""
+    def full(self, reading: FullReading, now: Monotonic) -> Sequence[BusyStep]:
+        """Take a full reading; return the step of each device whose utilization it has."""
         if reading.gpu.slices != self.gpu.slices:
             self._forget_slices(reading.gpu.slices)
         self.gpu, self._full = reading.gpu, reading
         self._count(reading.failures)
-        self._add_pcie(reading.activity)
+        self._counters.add_pcie(reading.activity)
         steps = [
-            self._slice_step(part, reading.instance_activity.get(part.gpu_instance), now)
-            for part in self.gpu.leading_slices
+            self._slice_step(slice_, reading.instance_activity.get(slice_.gpu_instance), now)
+            for slice_ in self.gpu.leading_slices
         ]
         steps.append(self._board_step(reading, now))
         return [step for step in steps if step is not None]
 
-    def slow(self, reading: SlowReading, now: float) -> Sequence[EnergyStep]:
-        """Take a reading; return what it adds to the energy of each device."""
+    def slow(self, reading: SlowReading, now: Monotonic) -> Sequence[EnergyStep]:
+        """Take a slow reading; return the energy step of each device."""
         self._slow = reading
         self._count(reading.failures)
-        self._totals = replace(
-            self._totals,
-            energy_joules=self._follow("energy", reading.energy_joules),
-            clock_event_seconds=self._follow_all("clock", reading.clock_event_seconds),
-            pcie_replays=self._follow("replays", reading.pcie_replays),
-            nvlink_receive_bytes=self._follow("nvlink_rx", reading.nvlink_receive_bytes),
-            nvlink_transmit_bytes=self._follow("nvlink_tx", reading.nvlink_transmit_bytes),
-            nvlink_errors=self._follow_all("nvlink_errors", reading.nvlink_errors),
-            ecc_errors=self._follow_all("ecc", reading.ecc_errors),
-        )
-        steps = self._energy_steps(now) if reading.energy_joules is not None else []
+        joules = self._counters.follow(reading)
+        steps = [] if joules is None else self._energy_steps(joules, now)
         self._slow_at = now
         self._slice_busy_seconds.clear()
         return steps
 
     def failed(self, reason: Reason) -> None:
-        """Note that a whole read failed: there is no data, and none of the time until the next."""
+        """Note that a whole read failed: the time until the next reading counts as nothing."""
         self._away(GpuState.LOST if reason is Reason.GPU_LOST else GpuState.FAILED, reason)
         for device in (self._board, *self._slices.values()):
             device.interrupt()
 
     def hung(self) -> None:
-        """Note that a read has not returned by its deadline: there is no data.
+        """Note that a read has not returned by its deadline.
 
-        The driver's sample buffer goes on meanwhile, so that a read which is only late loses none
-        of the busy time.
+        The driver goes on to fill its sample buffer, so a read that is only late loses no busy
+        time.
         """
         self._away(GpuState.HUNG, Reason.TIMEOUT)
 
-    def memory_by_device(self) -> Iterator[tuple[str, Memory | None]]:
-        """Yield the memory of each device that has its own: the whole GPU, or its GPU instances."""
-        if not self.gpu.mig_enabled:
-            yield self.gpu.uuid, self._fast.memory
-        for part in self.gpu.leading_slices:
-            yield part.uuid, self._fast.instance_memory.get(part.gpu_instance)
-
-    @property
-    def devices(self) -> Iterator[str]:
-        """The uuids of all devices whose counters are kept."""
-        yield self.gpu.uuid
-        yield from (part.uuid for part in {**dict.fromkeys(self.gpu.slices), **self._slices})
-
     def xid(self, event: XidEvent) -> None:
-        """Count an XID; also while the GPU is away."""
+        """Count an XID, also while the GPU can't be read."""
         count = self._xids[event.xid].count if event.xid in self._xids else 0
         self._xids[event.xid] = XidTotal(count + 1, event.timestamp)
 
-    def sample(self, now: float) -> GpuSample:
+    def sample(self, now: Monotonic) -> GpuSample:
         return GpuSample(
             gpu=self.gpu,
             state=self.state,
-            data=self._data(self._full, now) if self.ok and self._full else None,
+            data=self._data(self._full, now) if self.has_data and self._full else None,
             xids=dict(self._xids),
             read_failures=dict(self._failures),
             last_sample_timestamp=self._sampled_at,
@@ -170,41 +158,48 @@ class GpuTracker:
         self.state = state
         self._failures[reason] += 1
         self._fast, self._full, self._slow = FastReading(), None, SlowReading()
-        self._totals = GpuTotals()
+        self._counters.clear()
 
-    def _data(self, full: FullReading, now: float) -> GpuData:
+    def _data(self, full: FullReading, now: Monotonic) -> GpuData:
         return GpuData(
             fast=self._fast,
             full=full,
             slow=self._slow,
             device=self._board.totals(now),
-            totals=self._totals,
+            totals=self._counters.totals,
             slices={
-                part.gpu_instance: self._slice(part).totals(now) for part in self.gpu.leading_slices
+                slice_.gpu_instance: self._slice(slice_).totals(now)
+                for slice_ in self.gpu.leading_slices
             },
         )
 
+    def _devices(self) -> AbstractSet[str]:
+        slices = {slice_.uuid for slice_ in (*self.gpu.slices, *self._slices)}
+        return slices | {self.gpu.uuid}
+
     def _forget_slices(self, current: Sequence[Slice]) -> None:
-        """Forget those that have been gone for longest."""
-        for part in current:
-            if part in self._slices:
-                self._slices[part] = self._slices.pop(part)
-        for part in list(self._slices)[:-_MOST_SLICES]:
-            del self._slices[part]
+        """Forget the slices that have been gone for longest, if there are too many."""
+        for slice_ in current:
+            if slice_ in self._slices:
+                self._slices[slice_] = self._slices.pop(slice_)
+        for slice_ in list(self._slices)[:-_MOST_SLICES]:
+            del self._slices[slice_]
 
-    def _slice(self, part: Slice) -> DeviceTracker:
-        return self._slices.setdefault(part, DeviceTracker(self._peak_window))
+    def _slice(self, slice_: Slice) -> DeviceTracker:
+        return self._slices.setdefault(slice_, DeviceTracker(self._peak_window))
 
-    def _slice_step(self, part: Slice, activity: Activity | None, now: float) -> BusyStep | None:
-        device = self._slice(part)
+    def _slice_step(
+        self, slice_: Slice, activity: Activity | None, now: Monotonic
+    ) -> BusyStep | None:
+        device = self._slice(slice_)
         if activity is None or activity.graphics_ratio is None:
             device.unknown()
             return None
         busy = device.mean(activity.graphics_ratio, activity.interval_seconds, now)
-        self._slice_busy_seconds[part.uuid] += busy.seconds
-        return BusyStep(part.uuid, busy)
+        self._slice_busy_seconds[slice_.uuid] += busy.seconds
+        return BusyStep(slice_.uuid, busy)
 
-    def _board_step(self, reading: FullReading, now: float) -> BusyStep | None:
+    def _board_step(self, reading: FullReading, now: Monotonic) -> BusyStep | None:
         if reading.utilization is not None:
             busy = self._board.samples(reading.utilization, now)
         elif mean := _mean_of_slices(reading):
@@ -214,61 +209,42 @@ class GpuTracker:
             return None
         return BusyStep(self.gpu.uuid, busy) if busy else None
 
-    def _energy_steps(self, now: float) -> list[EnergyStep]:
-        joules = self._counters["energy", None].added
+    def _energy_steps(self, joules: float, now: Monotonic) -> list[EnergyStep]:
         elapsed = now - self._slow_at if self._slow_at is not None else 0.0
-        # Nobody tells how compute instances share their GPU instance's activity: by size.
+        # NVML does not report how compute instances share the activity of their GPU instance, which
+        # stands under the leading slice. So each of them counts as equally active.
         busy_ratio = {
-            part.uuid: min(1.0, self._slice_busy_seconds[leading.uuid] / elapsed)
+            slice_.uuid: min(1.0, self._slice_busy_seconds[leading.uuid] / elapsed)
             for leading in self.gpu.leading_slices
-            for part in self.gpu.slices
-            if part.gpu_instance == leading.gpu_instance
+            for slice_ in self.gpu.slices
+            if slice_.gpu_instance == leading.gpu_instance
             and leading.uuid in self._slice_busy_seconds
             and elapsed > 0
         }
         shares = energy_shares(self.gpu, busy_ratio)
         return [EnergyStep(uuid, joules * share) for uuid, share in shares.items()]
 
-    def _add_pcie(self, activity: Activity | None) -> None:
-        moved = {
-            "receive": activity.pcie_receive_bytes if activity else None,
-            "transmit": activity.pcie_transmit_bytes if activity else None,
-        }
-        for direction, moved_bytes in moved.items():
-            self._pcie_bytes[direction] += moved_bytes or 0.0
-        self._totals = replace(
-            self._totals,
-            pcie_receive_bytes=None if moved["receive"] is None else self._pcie_bytes["receive"],
-            pcie_transmit_bytes=None if moved["transmit"] is None else self._pcie_bytes["transmit"],
-        )
-
-    def _follow(self, field: str, raw: float | None, key: object = None) -> float | None:
-        if raw is None:
-            return None
-        return self._counters.setdefault((field, key), SteadyCounter()).update(raw)
-
-    def _follow_all(self, field: str, raw: Mapping[K, float]) -> dict[K, float]:
-        followed = {key: self._follow(field, value, key) for key, value in raw.items()}
-        return {key: total for key, total in followed.items() if total is not None}
-
     def _count(self, failures: Sequence[FieldFailure]) -> None:
         self._failures.update(failure.reason for failure in failures)
 
 
 def _mean_of_slices(reading: FullReading) -> tuple[float, float] | None:
-    """Return a MIG board's utilisation and its interval: the slices' mean weighted by SMs.
+    """Return the utilization of a MIG board and the interval that it is about, in seconds.
 
-    NVML tells none for the parent. SMs that belong to no slice count as idle.
+    NVML reports none for the board. It is the mean of the slices' activity, weighted by their SMs.
+    SMs that belong to no slice count as idle. ``None``: the activity of some slice is unknown.
     """
     gpu, weighted, seconds = reading.gpu, 0.0, 0.0
     if not gpu.sm_count or not gpu.slices:
         return None
-    for part in gpu.leading_slices:
-        activity = reading.instance_activity.get(part.gpu_instance)
+    for leading in gpu.leading_slices:
+        activity = reading.instance_activity.get(leading.gpu_instance)
         if activity is None or activity.graphics_ratio is None:
             return None
         instance_sms = sum(
-            s.sm_count or 0 for s in gpu.slices if s.gpu_instance == part.gpu_instance
+            slice_.sm_count or 0
+            for slice_ in gpu.slices
+            if slice_.gpu_instance == leading.gpu_instance
         )
         weighted += activity.graphics_ratio * instance_sms / gpu.sm_count
         seconds = max(seconds, activity.interval_seconds)

@@ -9,19 +9,19 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Does one job at a time, elsewhere or at once."""
+    """Does one job at a time, on another thread or at once."""
 
     def submit(self, job: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Run ``job``; hand its result, or the exception that it raised, to ``done``."""
 
     def stop(self) -> None:
-        """Take no further jobs. One that is under way is left alone."""
+        """Take no further jobs. A job that is under way is left alone."""
 
 
 class ThreadWorker:
-    """A daemon thread: neither interpreter exit nor anybody else waits for its job.
+    """A daemon thread. Nothing waits for its job, not even the exit of the interpreter.
 
-    ``deliver`` carries ``done`` to the owner's thread, as ``loop.call_soon_threadsafe`` does.
+    ``deliver`` runs a call on the owner's thread, as ``loop.call_soon_threadsafe`` does.
     """
 
     def __init__(self, name: str, deliver: Callable[[Callable[[], None]], object]) -> None:
@@ -47,4 +47,4 @@ class ThreadWorker:
             try:
                 work()
             except RuntimeError:
-                return  # the loop was closed while the job ran: nobody is left to tell
+                return  # the loop was closed while the job ran: nobody waits for the result

@@ -19,12 +19,19 @@ from exporter.model.readings import (
     UtilizationSample,
 )
 from exporter.model.snapshot import SourceHealth
-from exporter.sampling.containers import ClaimSource, Containers, PodSource
-from exporter.sampling.sampler import Sampler, Ticks
+from exporter.sampling.containers import Containers
+from exporter.sampling.sampler import Sampler
 from exporter.sampling.shared import ProcessContainers
+from exporter.sampling.slots import Ticks
+from exporter.sampling.sources import ClaimSource, PodSource
 
 T = TypeVar("T")
 GIB = 2**30
+
+
+def at(seconds: float) -> Monotonic:
+    """Return a time of the clock that is never set."""
+    return Monotonic(seconds)
 
 
 class ManualClock:

@@ -11,10 +11,10 @@ from exporter.app.simulated_cluster import Loads, real_gpu
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.model.claims import Claim, Claims, Container, DraName, PodName
-from exporter.model.clocks import UnixSeconds
+from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.pods import ContainerRecord, DraDevice, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
-from exporter.sampling.sampler import Ticks
+from exporter.sampling.slots import Ticks
 from tests.doubles.simulation import WALL, World
 
 GIB = 2**30
@@ -74,7 +74,7 @@ class Cluster:
 
     def at(self, seconds: float) -> World:
         world = self.world.at(seconds)
-        self._loads.look(seconds)
+        self._loads.look(Monotonic(seconds))
         return world
 
     def used(self, index: int) -> dict[Container, int | None]:

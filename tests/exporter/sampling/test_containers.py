@@ -21,9 +21,10 @@ from exporter.model.readings import (
     SlowReading,
 )
 from exporter.model.snapshot import ContainerSample, SourceHealth
+from exporter.model.steps import Readings
 from exporter.sampling.shared import Attribution
 from exporter.sampling.tracker import GpuTracker
-from tests.doubles.scripted import GIB, MIG_GPU, Harness, gpu
+from tests.doubles.scripted import GIB, MIG_GPU, Harness, at, gpu
 from tests.doubles.terminations import TOO_MUCH
 
 TRAIN = Container("ml", "train-0", "main")
@@ -286,32 +287,33 @@ def test_memory_stays_flat_over_any_number_of_mig_layouts() -> None:
     reader = harness.backend.gpus[0]
     reader.slow = SlowReading(energy_joules=0.0)
     harness.run(10)
-    slot = harness.sampler._slots[MIG_GPU.uuid]
+    slot = harness.sampler._visits.slots[MIG_GPU.uuid]
     containers = harness.sampler._containers
     sizes = set()
     for n in range(10_000):
         part = replace(MIG_GPU.slices[0], uuid=f"MIG-{n}")
         new = replace(MIG_GPU, slices=(part,))
         full = FullReading(new, instance_activity={1: Activity(5.0, 0.5)})
-        containers.full(slot.tracker, full, n)
-        slot.tracker.fast(reader.read_fast(), n, n)
-        containers.slow(slot.tracker, SlowReading(energy_joules=float(n)), n)
-        containers.refresh([slot.tracker], n, UnixSeconds(n))
+        slow = SlowReading(energy_joules=float(n))
+        readings, now, timestamp = Readings(reader.read_fast(), full, slow), at(n), UnixSeconds(n)
+        steps = slot.tracker.take(readings, now, timestamp)
+        containers.book(slot.tracker.view, readings, steps, now, timestamp)
+        containers.refresh([slot.tracker.view], now, timestamp)
         if n >= 1000:
-            sizes.add((len(slot.tracker._slices), len(containers._ledger._devices)))
+            sizes.add((len(slot.tracker._slices), len(containers._ledger._entries.devices)))
     assert len(sizes) == 1
 
 
 def test_counters_of_a_slice_go_on_when_it_is_there_again() -> None:
     tracker = GpuTracker(MIG_GPU, 60.0)
     told = FullReading(MIG_GPU, instance_activity={1: Activity(5.0, 1.0), 2: Activity(5.0, 1.0)})
-    tracker.full(told, 5.0)
+    tracker.full(told, at(5.0))
     for n in range(250):
         part = replace(MIG_GPU.slices[0], uuid=f"MIG-{n}")
-        tracker.full(FullReading(replace(MIG_GPU, slices=(part,))), 10.0 + n)
-    tracker.full(told, 500.0)
-    tracker.fast(FastReading(), 500.0, 500.0)
-    data = tracker.sample(500.0).data
+        tracker.full(FullReading(replace(MIG_GPU, slices=(part,))), at(10.0 + n))
+    tracker.full(told, at(500.0))
+    tracker.fast(FastReading(), at(500.0), UnixSeconds(500.0))
+    data = tracker.sample(at(500.0)).data
     assert data is not None
     assert data.slices[1].busy_seconds == 10.0
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from exporter.model.readings import UtilizationSample
 from exporter.sampling.counters import BusyIntegral, SteadyCounter, WindowPeak
+from tests.doubles.scripted import at
 
 PERIOD = 0.2
 
@@ -37,41 +38,41 @@ def test_a_raw_value_that_falls_a_little_has_not_started_again() -> None:
 
 
 def test_first_batch_counts_nothing_of_the_past() -> None:
-    busy = BusyIntegral().add(samples(0, 70), now=14.0)
+    busy = BusyIntegral().add(samples(0, 70), now=at(14.0))
     assert busy is not None
     assert (busy.seconds, busy.mean_ratio, busy.peak_ratio) == (0.0, 1.0, 1.0)
 
 
 def test_overlapping_buffers_count_once() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
-    busy = integral.add(samples(25, 95, ratio=0.5), now=19.0)
+    integral.add(samples(0, 70), now=at(14.0))
+    busy = integral.add(samples(25, 95, ratio=0.5), now=at(19.0))
     assert busy is not None
     assert busy.seconds == pytest.approx(2.5)
 
 
 def test_a_hole_counts_at_the_mean_of_what_follows() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
-    busy = integral.add(samples(130, 200, ratio=0.25), now=40.0)
+    integral.add(samples(0, 70), now=at(14.0))
+    busy = integral.add(samples(130, 200, ratio=0.25), now=at(40.0))
     assert busy is not None
     assert busy.seconds == pytest.approx(0.25 * 26.0)
 
 
 def test_a_hole_that_is_too_long_counts_as_nothing() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
-    busy = integral.add(samples(1000, 1070), now=214.0)
+    integral.add(samples(0, 70), now=at(14.0))
+    busy = integral.add(samples(1000, 1070), now=at(214.0))
     assert busy is not None
     assert busy.seconds == pytest.approx(14.2)
 
 
 def test_time_of_an_interruption_counts_for_nothing() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
+    integral.add(samples(0, 70), now=at(14.0))
     integral.interrupt()
-    lost = integral.add(samples(930, 1000), now=200.0)
-    after = integral.add(samples(930, 1005), now=201.0)
+    lost = integral.add(samples(930, 1000), now=at(200.0))
+    after = integral.add(samples(930, 1005), now=at(201.0))
     assert lost is not None
     assert after is not None
     assert lost.seconds == 0.0
@@ -80,25 +81,25 @@ def test_time_of_an_interruption_counts_for_nothing() -> None:
 
 def test_nothing_new_is_unknown() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
-    assert integral.add(samples(0, 70), now=14.1) is None
-    assert integral.add([], now=15.0) is None
+    integral.add(samples(0, 70), now=at(14.0))
+    assert integral.add(samples(0, 70), now=at(14.1)) is None
+    assert integral.add([], now=at(15.0)) is None
 
 
 def test_clock_set_back_goes_on_from_there() -> None:
     integral = BusyIntegral()
-    integral.add(samples(100_000, 100_070), now=14.0)
-    integral.add(samples(0, 70), now=19.0)
-    busy = integral.add(samples(25, 95), now=24.0)
+    integral.add(samples(100_000, 100_070), now=at(14.0))
+    integral.add(samples(0, 70), now=at(19.0))
+    busy = integral.add(samples(25, 95), now=at(24.0))
     assert busy is not None
     assert busy.seconds == pytest.approx(5.0)
 
 
 def test_clock_set_forward_is_no_busy_time() -> None:
     integral = BusyIntegral()
-    integral.add(samples(0, 70), now=14.0)
+    integral.add(samples(0, 70), now=at(14.0))
     stepped = [*samples(71, 80), *samples(100_081, 100_095)]
-    busy = integral.add(stepped, now=19.0)
+    busy = integral.add(stepped, now=at(19.0))
     assert busy is not None
     assert busy.seconds == pytest.approx(5.0)
 
@@ -127,7 +128,7 @@ def test_busy_never_exceeds_the_time_that_passed(
         if interrupted:
             integral.interrupt()
         newest = int((now + offset) / PERIOD)
-        busy = integral.add(samples(newest - 70, newest, ratio), now)
+        busy = integral.add(samples(newest - 70, newest, ratio), at(now))
         assert busy is None or busy.seconds >= 0
         total += busy.seconds if busy else 0.0
     # Sample times and read times differ by up to a period, and a clock step hides up to a second.
@@ -136,10 +137,16 @@ def test_busy_never_exceeds_the_time_that_passed(
 
 def test_peak_of_a_window() -> None:
     peak = WindowPeak(window=60.0)
-    assert peak.value(0.0) is None
+    assert peak.value(at(0.0)) is None
     for now, value in ((0.0, 5.0), (10.0, 9.0), (20.0, 3.0)):
-        peak.add(value, now)
-    assert [peak.value(now) for now in (20.0, 69.9, 70.0, 79.9, 80.0)] == [9, 9, 3, 3, None]
+        peak.add(value, at(now))
+    assert [peak.value(at(now)) for now in (20.0, 69.9, 70.0, 79.9, 80.0)] == [
+        9,
+        9,
+        3,
+        3,
+        None,
+    ]
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 100)), min_size=1), st.floats(1, 100))
@@ -147,6 +154,6 @@ def test_peak_is_the_maximum_of_the_window(steps: list[tuple[float, float]], win
     peak, now, seen = WindowPeak(window), 0.0, []
     for gap, value in steps:
         now += gap
-        peak.add(value, now)
+        peak.add(value, at(now))
         seen.append((now, value))
-        assert peak.value(now) == max(v for at, v in seen if at > now - window)
+        assert peak.value(at(now)) == max(v for at, v in seen if at > now - window)

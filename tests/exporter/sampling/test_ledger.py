@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.claims import Allocation, Container, Sharing
+from exporter.model.clocks import Monotonic
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample
 from exporter.model.steps import Busy, BusyStep, EnergyStep
 from exporter.sampling.ledger import Ledger
-from tests.doubles.scripted import GIB, gpu
+from tests.doubles.scripted import GIB, at, gpu
 
 GPU = gpu(0)
 
@@ -30,21 +31,21 @@ def held(pod: str, *, on: int = 0, sole: bool = True, share: float = 1.0) -> All
 
 def busy(ledger: Ledger, seconds: float, now: float, ratio: float = 0.5, on: int = 0) -> None:
     uuid = gpu(on).uuid
-    ledger.busy(uuid, [BusyStep(uuid, Busy(seconds, ratio, ratio))], now)
+    ledger.busy(uuid, [BusyStep(uuid, Busy(seconds, ratio, ratio))], at(now))
 
 
 def energy(ledger: Ledger, joules: float, now: float) -> None:
-    ledger.energy([EnergyStep(GPU.uuid, joules)], now)
+    ledger.energy([EnergyStep(GPU.uuid, joules)], at(now))
 
 
 def only(ledger: Ledger, now: float) -> ContainerSample:
-    (sample,) = ledger.samples(now)
+    (sample,) = ledger.samples(at(now))
     return sample
 
 
 def test_a_sole_holder_gets_what_the_device_did() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
     energy(ledger, 0.0, 0.0)
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
@@ -65,19 +66,19 @@ def test_a_sole_holder_gets_what_the_device_did() -> None:
 def test_peaks_are_of_the_container_s_latest_run() -> None:
     ledger = Ledger(ended_grace=60.0)
     train = Container("ml", "train", "main")
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0, ratio=0.9)  # also of the time before the container
     assert only(ledger, 0.0).utilization_peak_ratio is None
-    ledger.runs({train: "first"}, 1.0)
-    ledger.busy(GPU.uuid, [BusyStep(GPU.uuid, Busy(2.0, 0.4, 0.8))], 5.0)
+    ledger.set_runs({train: "first"}, Monotonic(1.0))
+    ledger.busy(GPU.uuid, [BusyStep(GPU.uuid, Busy(2.0, 0.4, 0.8))], at(5.0))
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
-    ledger.runs({}, 6.0)  # nobody tells for a while
-    ledger.runs({train: "first"}, 7.0)
+    ledger.set_runs({}, Monotonic(6.0))  # nobody tells for a while
+    ledger.set_runs({train: "first"}, Monotonic(7.0))
     busy(ledger, 2.0, 10.0, ratio=0.4)
     sample = only(ledger, 10.0)
     assert (sample.utilization_peak_ratio, sample.memory_peak_bytes) == (0.8, 70 * GIB)
     ledger.memory(GPU.uuid, Memory(80 * GIB, 10 * GIB, 70 * GIB))
-    ledger.runs({train: "second"}, 12.0)
+    ledger.set_runs({train: "second"}, Monotonic(12.0))
     assert only(ledger, 12.0).memory_peak_bytes == 10 * GIB
     busy(ledger, 2.0, 15.0, ratio=0.4)  # of both runs
     ledger.memory(GPU.uuid, Memory(80 * GIB, 20 * GIB, 60 * GIB))
@@ -89,15 +90,17 @@ def test_peaks_are_of_the_container_s_latest_run() -> None:
 
 def test_a_container_of_the_same_name_begins_new_peaks() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
-    ledger.hold([], 10.0)
+    ledger.set_allocations([], Monotonic(10.0))
     assert only(ledger, 10.0).memory_peak_bytes == 70 * GIB
-    ledger.hold([held("train")], 20.0)
+    ledger.set_allocations([held("train")], Monotonic(20.0))
     assert only(ledger, 20.0).memory_peak_bytes is None
     ledger.memory(GPU.uuid, Memory(80 * GIB, GIB, 79 * GIB))
-    ledger.hold(None, 30.0)
-    ledger.hold([held("train")], 40.0)  # the same, of which nobody could tell for a while
+    ledger.set_allocations(None, Monotonic(30.0))
+    ledger.set_allocations(
+        [held("train")], Monotonic(40.0)
+    )  # the same, of which nobody could tell for a while
     assert only(ledger, 40.0).memory_peak_bytes == GIB
 
 
@@ -105,26 +108,26 @@ def test_counters_stand_at_zero_from_the_first_sample() -> None:
     ledger = Ledger(ended_grace=60.0)
     busy(ledger, 3.0, 0.0)
     energy(ledger, 100.0, 0.0)
-    ledger.hold([held("train")], 1.0)
+    ledger.set_allocations([held("train")], Monotonic(1.0))
     sample = only(ledger, 1.0)
     assert (sample.busy_seconds, sample.energy_joules, sample.allocated_seconds) == (0, 0, 0)
 
 
 def test_a_device_that_tells_no_utilization_has_no_busy_seconds() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
-    ledger.busy(GPU.uuid, [], 5.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
+    ledger.busy(GPU.uuid, [], at(5.0))
     sample = only(ledger, 5.0)
     assert (sample.busy_seconds, sample.utilization_ratio, sample.idle_seconds) == (None,) * 3
 
 
 def test_steps_are_divided_when_the_holder_changes_within_one() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("old")], 0.0)
+    ledger.set_allocations([held("old")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
-    ledger.hold([held("new")], 2.0)
+    ledger.set_allocations([held("new")], Monotonic(2.0))
     busy(ledger, 5.0, 5.0, ratio=1.0)
-    by_pod = {s.allocation.container.pod: s for s in ledger.samples(5.0)}
+    by_pod = {s.allocation.container.pod: s for s in ledger.samples(at(5.0))}
     assert by_pod["old"].busy_seconds == pytest.approx(2.0)
     assert by_pod["new"].busy_seconds == pytest.approx(3.0)
     assert by_pod["old"].ended
@@ -133,7 +136,7 @@ def test_steps_are_divided_when_the_holder_changes_within_one() -> None:
 
 def test_idle_counts_from_the_last_activity_and_through_noise() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("notebook")], 0.0)
+    ledger.set_allocations([held("notebook")], Monotonic(0.0))
     busy(ledger, 1.0, 100.0, ratio=0.2)
     for now in range(105, 205, 5):
         busy(ledger, 0.02, float(now), ratio=0.004)
@@ -142,12 +145,14 @@ def test_idle_counts_from_the_last_activity_and_through_noise() -> None:
 
 def test_shared_devices_get_their_share_of_allocated_seconds_and_nothing_invented() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("a", sole=False, share=0.25), held("b", sole=False, share=0.5)], 0.0)
+    ledger.set_allocations(
+        [held("a", sole=False, share=0.25), held("b", sole=False, share=0.5)], Monotonic(0.0)
+    )
     busy(ledger, 4.0, 0.0)
     busy(ledger, 4.0, 5.0)
     energy(ledger, 100.0, 5.0)
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
-    samples = ledger.samples(10.0)
+    samples = ledger.samples(at(10.0))
     assert [s.allocated_seconds for s in samples] == [2.5, 5.0]
     for sample in samples:
         assert sample.busy_seconds is None
@@ -158,27 +163,27 @@ def test_shared_devices_get_their_share_of_allocated_seconds_and_nothing_invente
 
 def test_ended_containers_keep_counters_for_a_grace() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
     busy(ledger, 5.0, 5.0, ratio=1.0)
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
-    ledger.hold([], 10.0)
+    ledger.set_allocations([], Monotonic(10.0))
     sample = only(ledger, 70.0)
     assert sample.ended
     assert sample.allocated_seconds == 10.0
     assert sample.busy_seconds == 5.0
     assert sample.memory_peak_bytes == 70 * GIB
     assert (sample.utilization_ratio, sample.memory_used_bytes, sample.idle_seconds) == (None,) * 3
-    assert ledger.samples(70.1) == ()
+    assert ledger.samples(at(70.1)) == ()
 
 
 def test_nobody_can_tell_then_they_can_again() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("stays"), held("goes", on=1)], 0.0)
-    ledger.hold(None, 10.0)
-    assert ledger.samples(11.0) == ()
-    ledger.hold(None, 1000.0)
-    ledger.hold([held("stays")], 1010.0)
+    ledger.set_allocations([held("stays"), held("goes", on=1)], Monotonic(0.0))
+    ledger.set_allocations(None, Monotonic(10.0))
+    assert ledger.samples(at(11.0)) == ()
+    ledger.set_allocations(None, Monotonic(1000.0))
+    ledger.set_allocations([held("stays")], Monotonic(1010.0))
     sample = only(ledger, 1015.0)
     assert sample.allocation.container.pod == "stays"
     assert sample.allocated_seconds == 15.0  # not what passed while nobody could tell
@@ -186,7 +191,7 @@ def test_nobody_can_tell_then_they_can_again() -> None:
 
 def test_on_a_gpu_that_cannot_be_read_only_the_holder_is_told() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
     busy(ledger, 5.0, 5.0)
     ledger.away(GPU.uuid)
@@ -199,14 +204,14 @@ def test_on_a_gpu_that_cannot_be_read_only_the_holder_is_told() -> None:
 
 def test_idle_goes_on_when_nobody_could_tell_and_starts_anew_with_a_new_container() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("notebook")], 0.0)
+    ledger.set_allocations([held("notebook")], Monotonic(0.0))
     busy(ledger, 0.0, 3590.0, ratio=0.0)
-    ledger.hold(None, 3600.0)
-    ledger.hold([held("notebook")], 3700.0)
+    ledger.set_allocations(None, Monotonic(3600.0))
+    ledger.set_allocations([held("notebook")], Monotonic(3700.0))
     busy(ledger, 0.0, 3705.0, ratio=0.0)
     assert only(ledger, 3705.0).idle_seconds == 3705.0
-    ledger.hold([], 3710.0)
-    ledger.hold([held("notebook")], 3720.0)
+    ledger.set_allocations([], Monotonic(3710.0))
+    ledger.set_allocations([held("notebook")], Monotonic(3720.0))
     busy(ledger, 0.0, 3725.0, ratio=0.0)
     assert only(ledger, 3725.0).idle_seconds == 5.0
 
@@ -214,33 +219,33 @@ def test_idle_goes_on_when_nobody_could_tell_and_starts_anew_with_a_new_containe
 def test_what_a_device_did_while_shared_is_booked_on_nobody() -> None:
     ledger = Ledger(ended_grace=60.0)
     a, shared_a, b = held("a"), held("a", sole=False, share=0.5), held("b", sole=False, share=0.5)
-    ledger.hold([a], 0.0)
+    ledger.set_allocations([a], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
-    ledger.hold([shared_a, b], 6.0)
-    ledger.hold([a], 29.0)
+    ledger.set_allocations([shared_a, b], Monotonic(6.0))
+    ledger.set_allocations([a], Monotonic(29.0))
     busy(ledger, 30.0, 30.0, ratio=1.0)
-    (first, _) = ledger.samples(30.0)
+    (first, _) = ledger.samples(at(30.0))
     assert first.busy_seconds == pytest.approx(1.0)
 
 
 def test_what_a_device_did_while_it_could_not_be_read_is_booked_on_nobody() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("old")], 0.0)
+    ledger.set_allocations([held("old")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
     ledger.away(GPU.uuid)
-    ledger.hold([held("new")], 5.0)
+    ledger.set_allocations([held("new")], Monotonic(5.0))
     busy(ledger, 5.0, 10.0, ratio=1.0)
     busy(ledger, 5.0, 15.0, ratio=1.0)
-    by_pod = {s.allocation.container.pod: s.busy_seconds for s in ledger.samples(15.0)}
+    by_pod = {s.allocation.container.pod: s.busy_seconds for s in ledger.samples(at(15.0))}
     assert by_pod == {"old": 0.0, "new": pytest.approx(5.0)}
 
 
 def test_a_busy_counter_is_absent_while_the_device_does_not_tell() -> None:
     ledger = Ledger(ended_grace=60.0)
-    ledger.hold([held("train")], 0.0)
+    ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
     busy(ledger, 5.0, 5.0)
-    ledger.busy(GPU.uuid, [], 10.0)
+    ledger.busy(GPU.uuid, [], at(10.0))
     assert only(ledger, 10.0).busy_seconds is None
     busy(ledger, 10.0, 15.0)
     assert only(ledger, 15.0).busy_seconds == 15.0
@@ -285,7 +290,7 @@ def test_containers_never_exceed_their_device_and_never_go_back(
     floors: dict[object, tuple[float, ...]] = {}
     for gap, ratio, picked, known, lost in steps:
         now += gap / 2
-        ledger.hold(as_resolve_does(picked) if known else None, now)
+        ledger.set_allocations(as_resolve_does(picked) if known else None, Monotonic(now))
         now += gap / 2
         if lost:
             ledger.away(gpu(0).uuid)
@@ -294,7 +299,7 @@ def test_containers_never_exceed_their_device_and_never_go_back(
             did[gpu(on).uuid] += ratio * gap
         energy(ledger, 100 * gap, now)
         drew += 100 * gap
-        samples = ledger.samples(now)
+        samples = ledger.samples(at(now))
         sums: dict[str, float] = defaultdict(float)
         for sample in samples:
             sums[sample.allocation.device_uuid] += sample.busy_seconds or 0.0

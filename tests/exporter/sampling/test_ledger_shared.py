@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model.claims import Allocation, Container, Sharing
+from exporter.model.claims import Allocation, AllocationKey, Container, Sharing
+from exporter.model.clocks import Monotonic
 from exporter.model.devices import Slice
 from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample, Unattributed
 from exporter.model.steps import Busy, BusyStep, EnergyStep
 from exporter.sampling.ledger import Ledger
-from tests.doubles.scripted import GIB, gpu, mig_slice
+from tests.doubles.scripted import GIB, at, gpu, mig_slice
 
 GPU = gpu(0)
 A, B, OUTSIDE = (Container("ml", pod, "main") for pod in ("a", "b", "outside"))
@@ -45,21 +46,21 @@ class Book:
     def __init__(self, *allocations: Allocation) -> None:
         self.ledger = Ledger(ended_grace=1e9)
         self.now = 0.0
-        self.ledger.hold(allocations, 0.0)
+        self.ledger.set_allocations(allocations, Monotonic(0.0))
 
     def read(
         self, shares: Mapping[Container, float] | None, seconds: float = 10.0, ratio: float = 0.5
     ) -> None:
         self.now += seconds
         step = BusyStep(GPU.uuid, Busy(ratio * seconds, ratio, ratio))
-        self.ledger.busy(GPU.uuid, [step], self.now, shares)
-        self.ledger.energy([EnergyStep(GPU.uuid, 100 * seconds)], self.now)
+        self.ledger.busy(GPU.uuid, [step], at(self.now), shares)
+        self.ledger.energy([EnergyStep(GPU.uuid, 100 * seconds)], at(self.now))
 
     def hold(self, *allocations: Allocation) -> None:
-        self.ledger.hold(allocations, self.now)
+        self.ledger.set_allocations(allocations, Monotonic(self.now))
 
     def sample(self, container: Container) -> ContainerSample:
-        samples = self.ledger.samples(self.now)
+        samples = self.ledger.samples(at(self.now))
         return next(s for s in samples if s.allocation.container == container)
 
     @property
@@ -132,9 +133,9 @@ def test_energy_of_a_shared_gpu_instance_is_told_by_compute_instance() -> None:
     leading, other = mig_slice(1, 40, 0), mig_slice(1, 20, 1)
     for own, sibling in ((leading, other), (other, leading)):
         book = Book(held(A, part=own))
-        book.ledger.busy(GPU.uuid, [BusyStep(leading.uuid, Busy(5.0, 0.5, 0.5))], 10.0)
+        book.ledger.busy(GPU.uuid, [BusyStep(leading.uuid, Busy(5.0, 0.5, 0.5))], at(10.0))
         steps = [EnergyStep(leading.uuid, 100.0), EnergyStep(other.uuid, 50.0)]
-        book.ledger.energy(steps, 10.0)
+        book.ledger.energy(steps, at(10.0))
         drawn = {leading.uuid: 100.0, other.uuid: 50.0}
         rest = book.ledger.unattributed()
         assert book.sample(A).energy_joules is None
@@ -146,8 +147,8 @@ def test_energy_of_a_shared_gpu_instance_is_told_by_compute_instance() -> None:
 def test_devices_that_are_gone_are_forgotten_once_nobody_is_told_to_hold_them() -> None:
     leading = mig_slice(1, 40, 0)
     book = Book(held(A, part=leading))
-    book.ledger.energy([EnergyStep(leading.uuid, 100.0), EnergyStep("MIG-gone", 1.0)], 1.0)
-    book.ledger.keep([GPU.uuid])
+    book.ledger.energy([EnergyStep(leading.uuid, 100.0), EnergyStep("MIG-gone", 1.0)], at(1.0))
+    book.ledger.forget_devices({GPU.uuid})
     assert set(book.ledger.unattributed()) == {leading.uuid}
 
 
@@ -200,7 +201,7 @@ def test_nothing_is_told_of_a_gpu_that_can_t_be_read_or_when_nobody_can_tell() -
     assert book.ledger.unattributed() == {}
     book.read({A: 1.0, B: 0.0})
     assert book.rest.busy_seconds == 10.0
-    book.ledger.hold(None, book.now)
+    book.ledger.set_allocations(None, Monotonic(book.now))
     assert book.ledger.unattributed() == {}
 
 
@@ -251,7 +252,7 @@ class Scene:
         self.now = 0.0
         self.did: dict[str, float] = defaultdict(float)
         self.drew: dict[str, float] = defaultdict(float)
-        self.told_until: dict[Key, float] = {}
+        self.served_until: dict[Key, float] = {}
         """Of each container that is not forgotten yet, on each device."""
         self.last: dict[object, tuple[float, float]] = {}
         """What counters stood at when they were last told."""
@@ -269,38 +270,38 @@ class Scene:
         for on in (1,) if step.lost else (0, 1):
             uuid, busy = gpu(on).uuid, step.ratio * step.gap
             busy_step = BusyStep(uuid, Busy(busy, step.ratio, step.ratio))
-            self.ledger.busy(uuid, [busy_step], self.now, shares_of(step.weights))
+            self.ledger.busy(uuid, [busy_step], at(self.now), shares_of(step.weights))
             self.did[uuid] += busy
             if step.slow:
-                self.ledger.energy([EnergyStep(uuid, 100 * step.gap)], self.now)
+                self.ledger.energy([EnergyStep(uuid, 100 * step.gap)], at(self.now))
                 self.drew[uuid] += 100 * step.gap
 
     def hold(self, picked: list[tuple[Container, bool, bool]]) -> None:
         chosen = {(c, on): held(c, on=on, sole=sole) for c, on, sole in picked}
         holders = Counter(on for _, on in chosen)
         current = [a for (_, on), a in chosen.items() if not a.sole or holders[on] == 1]
-        self.ledger.hold(current, self.now)
-        for key, until in self.told_until.items():
-            self.told_until[key] = min(until, self.now + self.grace)
-        self.told_until |= {(a.container, a.device_uuid): inf for a in current}
+        self.ledger.set_allocations(current, Monotonic(self.now))
+        for key, until in self.served_until.items():
+            self.served_until[key] = min(until, self.now + self.grace)
+        self.served_until |= {(a.container, a.device_uuid): inf for a in current}
 
     def hear(self, container: Container, word: str) -> None:
         if word != "end":
-            self.ledger.runs({container: word}, self.now)
+            self.ledger.set_runs({container: word}, Monotonic(self.now))
             return
-        for key, until in self.told_until.items():
+        for key, until in self.served_until.items():
             if key[0] == container:
-                self.ledger.tell_again(*key, self.now)
-                self.told_until[key] = inf if until == inf else self.now + self.grace
+                self.ledger.serve_again(AllocationKey(*key), Monotonic(self.now))
+                self.served_until[key] = inf if until == inf else self.now + self.grace
 
     def look(self, ratio: float | None) -> None:
         """Check what is told; ``ratio``: all devices were read and were that busy."""
-        samples, rests = self.ledger.samples(self.now), self.ledger.unattributed()
+        samples, rests = self.ledger.samples(at(self.now)), self.ledger.unattributed()
         told: dict[object, tuple[float | None, float | None]] = {
             (s.allocation.container, s.allocation.device_uuid): (s.busy_seconds, s.energy_joules)
             for s in samples
         }
-        assert told.keys() == {k for k, until in self.told_until.items() if until >= self.now}
+        assert told.keys() == {k for k, until in self.served_until.items() if until >= self.now}
         told |= {uuid: (rest.busy_seconds, rest.energy_joules) for uuid, rest in rests.items()}
         for key, counters in told.items():
             before = self.last.get(key, (0.0, 0.0))
@@ -310,7 +311,7 @@ class Scene:
             assert busy >= before[0]
             assert joules >= before[1]
             self.last[key] = busy, joules
-        for key, until in list(self.told_until.items()):
+        for key, until in list(self.served_until.items()):
             if self.now > until + 180:
                 self.forget(key)
         for uuid, rest in rests.items():
@@ -324,13 +325,13 @@ class Scene:
         busy, joules = self.last.pop(key, (0.0, 0.0))
         before = self.forgotten[key[1]]
         self.forgotten[key[1]] = before[0] + busy, before[1] + joules
-        del self.told_until[key]
+        del self.served_until[key]
 
     def sum_up(self, uuid: str, rest: Unattributed) -> None:
-        here = [key for key in self.told_until if key[1] == uuid]
+        here = [key for key in self.served_until if key[1] == uuid]
         counters = [self.last.get(key, (0.0, 0.0)) for key in here]
         # What was booked on a container after it was last told can't be seen.
-        seen = uuid not in self.forgotten and all(self.told_until[k] >= self.now for k in here)
+        seen = uuid not in self.forgotten and all(self.served_until[k] >= self.now for k in here)
         for number, (left, total) in enumerate(
             [(rest.busy_seconds, self.did[uuid]), (rest.energy_joules, self.drew[uuid])]
         ):

@@ -8,10 +8,13 @@ import pytest
 from exporter.attribution.resolve import resolve
 from exporter.gpus import GpuError
 from exporter.model.claims import Container
+from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.snapshot import SourceHealth
+from exporter.model.steps import Readings
 from exporter.sampling.ledger import Ledger
 from exporter.sampling.shared import Attribution, SharedGpus
 from exporter.sampling.tracker import GpuTracker
+from tests.doubles.scripted import at
 from tests.doubles.simulation import World
 
 
@@ -44,25 +47,24 @@ class Story:
                 self.ledger.away(self.trackers[number].gpu.uuid)
         gpus = [tracker.gpu for tracker in self.trackers]
         allocations = resolve(self.world.backend.claims(), gpus).allocations
-        self.ledger.hold(allocations, now)
+        self.ledger.set_allocations(allocations, Monotonic(now))
         self.shared.set_allocations(allocations)
 
     def _read(self, number: int, now: float) -> None:
         reader, tracker = self.world.readers[number], self.trackers[number]
         uuid = tracker.gpu.uuid
         full = reader.read_full(processes=self.shared.splits(uuid))
-        steps = tracker.full(full, now)
-        self.ledger.busy(uuid, steps, now, self.shared.busy_shares(full))
-        tracker.fast(reader.read_fast(), now, now)
-        drawn = tracker.slow(reader.read_slow(), now)
-        self.ledger.energy(drawn, now)
-        for step in steps:
+        readings = Readings(reader.read_fast(), full, reader.read_slow())
+        steps = tracker.take(readings, at(now), UnixSeconds(now))
+        self.ledger.busy(uuid, steps.busy, at(now), self.shared.busy_shares(full))
+        self.ledger.energy(steps.energy, at(now))
+        for step in steps.busy:
             self.busy[step.device_uuid] += step.busy.seconds
-        for each in drawn:
+        for each in steps.energy:
             self.joules[each.device_uuid] += each.joules
-        parts = self.shared.memory_by_device(tracker.gpu, tracker.last_fast)
-        for device, memory in tracker.memory_by_device():
-            self.ledger.memory(device, memory, parts.get(device))
+        used = self.shared.memory_by_device(tracker.gpu, readings.fast)
+        for device, memory in tracker.view.memory_by_device():
+            self.ledger.memory(device, memory, used.get(device))
 
 
 @pytest.mark.parametrize("profile", ["h100", "a100-mig"])
@@ -71,7 +73,7 @@ def test_containers_and_the_rest_sum_to_each_device(profile: str) -> None:
     split = 0
     for now in range(5, 300, 5):
         story.step(float(now))
-        samples = story.ledger.samples(float(now))
+        samples = story.ledger.samples(at(float(now)))
         for uuid, rest in story.ledger.unattributed().items():
             on_device = [s for s in samples if s.allocation.measured_uuid == uuid]
             split += sum(not s.allocation.sole and s.busy_seconds is not None for s in on_device)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.attribution.energy import energy_shares
-from exporter.model.clocks import UnixSeconds
+from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.devices import Gpu
 from exporter.model.readings import (
     Activity,
@@ -24,7 +24,7 @@ from exporter.model.readings import (
 )
 from exporter.model.snapshot import GpuData, GpuState
 from exporter.sampling.tracker import GpuTracker
-from tests.doubles.scripted import GIB, MIG_GPU, gpu, mig_slice
+from tests.doubles.scripted import GIB, MIG_GPU, at, gpu, mig_slice
 
 
 def buffer(until: float, ratio: float) -> tuple[UtilizationSample, ...]:
@@ -39,7 +39,7 @@ def activity(ratio: float, seconds: float = 5.0) -> Activity:
 
 
 def data(tracker: GpuTracker, now: float) -> GpuData:
-    found = tracker.sample(now).data
+    found = tracker.sample(at(now)).data
     assert found is not None
     return found
 
@@ -52,9 +52,9 @@ def test_energy_of_compute_instances_goes_by_the_activity_of_their_gpu_instance(
     shared = gpu(0, mig_enabled=True, sm_count=100, slices=(mig_slice(1, 40), mig_slice(1, 20, 1)))
     tracker = tracked(shared)
     reading = FullReading(shared, instance_activity={1: activity(0.5)})
-    tracker.slow(SlowReading(energy_joules=0.0), 0.0)
-    tracker.full(reading, 5.0)
-    steps = tracker.slow(SlowReading(energy_joules=1000.0), 5.0)
+    tracker.slow(SlowReading(energy_joules=0.0), at(0.0))
+    tracker.full(reading, at(5.0))
+    steps = tracker.slow(SlowReading(energy_joules=1000.0), at(5.0))
     assert {step.device_uuid: step.joules for step in steps} == {
         "MIG-1-0": pytest.approx(1000 * (0.5 * 0.4 + 0.7 * 0.4)),
         "MIG-1-1": pytest.approx(1000 * (0.5 * 0.2 + 0.7 * 0.2)),
@@ -64,16 +64,16 @@ def test_energy_of_compute_instances_goes_by_the_activity_of_their_gpu_instance(
 
 def test_no_data_before_the_first_full_reading() -> None:
     tracker = tracked(gpu(0))
-    tracker.fast(FastReading(), 1.0, 1.0)
-    assert tracker.sample(1.0).data is None
-    tracker.full(FullReading(gpu(0)), 1.0)
+    tracker.fast(FastReading(), at(1.0), UnixSeconds(1.0))
+    assert tracker.sample(at(1.0)).data is None
+    tracker.full(FullReading(gpu(0)), at(1.0))
     assert data(tracker, 1.0).device.utilization_ratio is None
 
 
 def test_utilization_busy_and_peaks() -> None:
     tracker = tracked(gpu(0))
-    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), 100.0)
-    steps = tracker.full(FullReading(gpu(0), utilization=buffer(105.0, 0.4)), 105.0)
+    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), at(100.0))
+    steps = tracker.full(FullReading(gpu(0), utilization=buffer(105.0, 0.4)), at(105.0))
     device = data(tracker, 105.0).device
     assert device.busy_seconds == pytest.approx(2.0)
     assert device.utilization_ratio == pytest.approx(0.4)
@@ -84,23 +84,31 @@ def test_utilization_busy_and_peaks() -> None:
 def test_memory_peak_outlives_the_reading_that_saw_it() -> None:
     tracker = tracked(gpu(0))
     for second, used in enumerate((10, 79, 3)):
-        tracker.fast(FastReading(Memory(80 * GIB, used * GIB, 0)), second, second)
-    tracker.full(FullReading(gpu(0)), 3.0)
+        tracker.fast(FastReading(Memory(80 * GIB, used * GIB, 0)), at(second), UnixSeconds(second))
+    tracker.full(FullReading(gpu(0)), at(3.0))
     assert data(tracker, 3.0).device.memory_used_peak_bytes == 79 * GIB
     assert data(tracker, 100.0).device.memory_used_peak_bytes is None
 
 
 def test_counters_go_on_after_a_loss_and_a_reset() -> None:
     tracker = tracked(gpu(0))
-    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0), activity=activity(1.0)), 100.0)
-    tracker.slow(SlowReading(energy_joules=1000.0, ecc_errors={("corrected", "dram"): 7}), 100.0)
+    tracker.full(
+        FullReading(gpu(0), utilization=buffer(100.0, 1.0), activity=activity(1.0)),
+        at(100.0),
+    )
+    tracker.slow(
+        SlowReading(energy_joules=1000.0, ecc_errors={("corrected", "dram"): 7}), at(100.0)
+    )
     tracker.failed(Reason.GPU_LOST)
-    away = tracker.sample(101.0)
+    away = tracker.sample(at(101.0))
     assert (away.state, away.data) == (GpuState.LOST, None)
 
-    tracker.fast(FastReading(), 200.0, 200.0)
-    tracker.full(FullReading(gpu(0), utilization=buffer(200.0, 1.0), activity=activity(1.0)), 200.0)
-    tracker.slow(SlowReading(energy_joules=50.0, ecc_errors={("corrected", "dram"): 8}), 200.0)
+    tracker.fast(FastReading(), at(200.0), UnixSeconds(200.0))
+    tracker.full(
+        FullReading(gpu(0), utilization=buffer(200.0, 1.0), activity=activity(1.0)),
+        at(200.0),
+    )
+    tracker.slow(SlowReading(energy_joules=50.0, ecc_errors={("corrected", "dram"): 8}), at(200.0))
     back = data(tracker, 200.0)
     assert back.totals.energy_joules == 1050.0
     assert back.totals.ecc_errors == {("corrected", "dram"): 8}
@@ -110,10 +118,10 @@ def test_counters_go_on_after_a_loss_and_a_reset() -> None:
 
 def test_a_counter_that_is_not_read_is_absent_and_not_frozen() -> None:
     tracker = tracked(gpu(0))
-    tracker.full(FullReading(gpu(0), activity=activity(1.0)), 1.0)
-    tracker.slow(SlowReading(energy_joules=1000.0, nvlink_errors={"crc": 1}), 1.0)
-    tracker.full(FullReading(gpu(0)), 6.0)
-    tracker.slow(SlowReading(), 31.0)
+    tracker.full(FullReading(gpu(0), activity=activity(1.0)), at(1.0))
+    tracker.slow(SlowReading(energy_joules=1000.0, nvlink_errors={"crc": 1}), at(1.0))
+    tracker.full(FullReading(gpu(0)), at(6.0))
+    tracker.slow(SlowReading(), at(31.0))
     totals = data(tracker, 31.0).totals
     assert totals.energy_joules is None
     assert totals.pcie_receive_bytes is None
@@ -131,38 +139,43 @@ def test_a_counter_that_is_not_read_is_absent_and_not_frozen() -> None:
 )
 def test_states_of_failed_reads(reason: Reason, state: GpuState) -> None:
     tracker = tracked(gpu(0))
-    assert tracker.sample(0.0).read_failures[reason] == 0  # before its first
+    assert tracker.sample(at(0.0)).read_failures[reason] == 0  # before its first
     tracker.failed(reason)
-    sample = tracker.sample(0.0)
+    sample = tracker.sample(at(0.0))
     assert (sample.state, sample.read_failures[reason]) == (state, 1)
 
 
 def test_a_hung_read_that_is_only_late_loses_no_busy_time() -> None:
     tracker = tracked(gpu(0))
-    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), 100.0)
+    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), at(100.0))
     tracker.hung()
-    assert (tracker.sample(105.0).state, tracker.sample(105.0).data) == (GpuState.HUNG, None)
-    assert tracker.sample(105.0).read_failures["timeout"] == 1
-    tracker.fast(FastReading(), 108.0, 108.0)
-    tracker.full(FullReading(gpu(0), utilization=buffer(108.0, 1.0)), 108.0)
+    assert (tracker.sample(at(105.0)).state, tracker.sample(Monotonic(105.0)).data) == (
+        GpuState.HUNG,
+        None,
+    )
+    assert tracker.sample(at(105.0)).read_failures["timeout"] == 1
+    tracker.fast(FastReading(), at(108.0), UnixSeconds(108.0))
+    tracker.full(FullReading(gpu(0), utilization=buffer(108.0, 1.0)), at(108.0))
     assert data(tracker, 108.0).device.busy_seconds == pytest.approx(8.0)
 
 
 def test_busy_seconds_are_absent_while_utilization_is_unknown() -> None:
     tracker = tracked(gpu(0))
-    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), 100.0)
-    tracker.full(FullReading(gpu(0), utilization=()), 105.0)
+    tracker.full(FullReading(gpu(0), utilization=buffer(100.0, 1.0)), at(100.0))
+    tracker.full(FullReading(gpu(0), utilization=()), at(105.0))
     assert data(tracker, 105.0).device.busy_seconds is None
-    tracker.full(FullReading(gpu(0), utilization=buffer(110.0, 1.0)), 110.0)
+    tracker.full(FullReading(gpu(0), utilization=buffer(110.0, 1.0)), at(110.0))
     assert data(tracker, 110.0).device.busy_seconds == pytest.approx(10.0)
 
 
 def test_failed_fields_are_counted_by_reason() -> None:
     tracker = tracked(gpu(0))
     failure = FieldFailure("power", Reason.NO_PERMISSION)
-    tracker.fast(FastReading(failures=(failure,)), 1.0, 1.0)
-    tracker.full(FullReading(gpu(0), failures=(failure, FieldFailure("x", Reason.UNKNOWN))), 1.0)
-    failures = tracker.sample(1.0).read_failures
+    tracker.fast(FastReading(failures=(failure,)), at(1.0), UnixSeconds(1.0))
+    tracker.full(
+        FullReading(gpu(0), failures=(failure, FieldFailure("x", Reason.UNKNOWN))), at(1.0)
+    )
+    failures = tracker.sample(at(1.0)).read_failures
     assert {reason: n for reason, n in failures.items() if n} == {"no_permission": 2, "unknown": 1}
 
 
@@ -171,21 +184,21 @@ def test_xids_are_counted_also_while_the_gpu_is_lost() -> None:
     tracker.failed(Reason.GPU_LOST)
     for timestamp in (5.0, 6.0):
         tracker.xid(XidEvent(gpu(0).uuid, UnixSeconds(timestamp), 79))
-    total = tracker.sample(7.0).xids[79]
+    total = tracker.sample(at(7.0)).xids[79]
     assert (total.count, total.last_timestamp) == (2, 6.0)
 
 
 def test_mps_shows_in_the_process_list() -> None:
     tracker = tracked(gpu(0))
-    assert not tracker.runs_mps
-    tracker.fast(FastReading(processes=(Process(1, ProcessType.MPS),)), 1.0, 1.0)
-    assert tracker.runs_mps
+    assert not tracker.view.runs_mps
+    tracker.fast(FastReading(processes=(Process(1, ProcessType.MPS),)), at(1.0), UnixSeconds(1.0))
+    assert tracker.view.runs_mps
 
 
 def test_mig_board_is_the_mean_of_its_slices_by_sms() -> None:
     tracker = tracked(MIG_GPU)
     reading = FullReading(MIG_GPU, instance_activity={1: activity(1.0), 2: activity(0.5)})
-    steps = tracker.full(reading, 5.0)
+    steps = tracker.full(reading, at(5.0))
     found = data(tracker, 5.0)
     assert found.device.utilization_ratio == pytest.approx(0.5)  # 40 SMs, and half of 20, of 100
     assert found.device.busy_seconds == pytest.approx(2.5)
@@ -199,7 +212,7 @@ def test_mig_board_is_the_mean_of_its_slices_by_sms() -> None:
 
 def test_mig_without_activity_tells_no_utilization() -> None:
     tracker = tracked(MIG_GPU)
-    assert tracker.full(FullReading(MIG_GPU), 5.0) == []
+    assert tracker.full(FullReading(MIG_GPU), at(5.0)) == []
     found = data(tracker, 5.0)
     assert found.device.utilization_ratio is None
     assert found.slices[1].busy_seconds is None
@@ -209,18 +222,20 @@ def test_instances_shared_by_compute_instances_are_told_once() -> None:
     shared = replace(MIG_GPU, slices=(mig_slice(1, 20), mig_slice(1, 20, compute=1)))
     assert [part.uuid for part in shared.leading_slices] == ["MIG-1-0"]
     tracker = tracked(shared)
-    tracker.fast(FastReading(instance_memory={1: Memory(GIB, GIB, 0)}), 1.0, 1.0)
-    assert [uuid for uuid, _ in tracker.memory_by_device()] == ["MIG-1-0"]
-    tracker.full(FullReading(shared, instance_activity={1: activity(1.0)}), 5.0)
+    tracker.fast(FastReading(instance_memory={1: Memory(GIB, GIB, 0)}), at(1.0), UnixSeconds(1.0))
+    assert [uuid for uuid, _ in tracker.view.memory_by_device()] == ["MIG-1-0"]
+    tracker.full(FullReading(shared, instance_activity={1: activity(1.0)}), at(5.0))
     assert data(tracker, 5.0).device.utilization_ratio == pytest.approx(0.4)
 
 
 def test_a_new_mig_layout_replaces_the_slices_and_keeps_counters_of_those_that_stay() -> None:
     tracker = tracked(MIG_GPU)
     both = {1: activity(1.0), 2: activity(1.0)}
-    tracker.full(FullReading(MIG_GPU, instance_activity=both), 5.0)
+    tracker.full(FullReading(MIG_GPU, instance_activity=both), at(5.0))
     other = replace(MIG_GPU, slices=(mig_slice(1, 40), mig_slice(3, 20)))
-    tracker.full(FullReading(other, instance_activity={1: activity(1.0), 3: activity(1.0)}), 10.0)
+    tracker.full(
+        FullReading(other, instance_activity={1: activity(1.0), 3: activity(1.0)}), at(10.0)
+    )
     slices = data(tracker, 10.0).slices
     assert {instance: totals.busy_seconds for instance, totals in slices.items()} == {
         1: 10.0,
@@ -233,24 +248,26 @@ def test_a_slice_goes_on_when_its_place_is_not_told_for_once() -> None:
     for now, place in ((5.0, 4), (10.0, None), (15.0, 4)):
         part = replace(mig_slice(1, 40), placement_start=place)
         told = replace(MIG_GPU, slices=(part,))
-        tracker.full(FullReading(told, instance_activity=busy), now)
+        tracker.full(FullReading(told, instance_activity=busy), at(now))
         assert data(tracker, now).slices[1].busy_seconds == now
 
 
 def test_energy_of_a_whole_gpu_is_its_own() -> None:
     tracker = tracked(gpu(0))
-    assert [s.joules for s in tracker.slow(SlowReading(energy_joules=1e6), 0.0)] == [0.0]
-    assert [s.joules for s in tracker.slow(SlowReading(energy_joules=1e6 + 300), 30.0)] == [300.0]
+    assert [s.joules for s in tracker.slow(SlowReading(energy_joules=1e6), at(0.0))] == [0.0]
+    assert [s.joules for s in tracker.slow(SlowReading(energy_joules=1e6 + 300), at(30.0))] == [
+        300.0
+    ]
 
 
 def test_energy_of_slices_follows_their_busy_time() -> None:
     tracker = tracked(MIG_GPU)
-    tracker.slow(SlowReading(energy_joules=0.0), 0.0)
+    tracker.slow(SlowReading(energy_joules=0.0), at(0.0))
     tracker.full(
         FullReading(MIG_GPU, instance_activity={1: activity(1.0, 30.0), 2: activity(0.0, 30.0)}),
-        30.0,
+        at(30.0),
     )
-    steps = tracker.slow(SlowReading(energy_joules=1000.0), 30.0)
+    steps = tracker.slow(SlowReading(energy_joules=1000.0), at(30.0))
     # Of 1000 J, 40 % is slice 1's busy part; 60 % is idle, and falls on slices by their SMs.
     assert {s.device_uuid: s.joules for s in steps} == {
         "MIG-1-0": pytest.approx(400 + 240),

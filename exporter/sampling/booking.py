@@ -1,0 +1,90 @@
+"""Books on containers what their devices did. Whatever is left of a step is unattributed.
+
+What is booked on all containers of a device never exceeds what the device did. A container that is
+alone on its device gets the part of each step that falls into its time. Containers that share a
+device get their shares of it, where the figures of single processes say what these are.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from exporter.attribution.sharing import Usage, split_energy
+from exporter.model.claims import Container
+from exporter.model.clocks import Monotonic
+from exporter.model.readings import Memory
+from exporter.model.steps import BusyStep, EnergyStep
+from exporter.sampling.entries import Entries
+
+
+def book_busy(
+    entries: Entries,
+    gpu_uuid: str,
+    steps: Iterable[BusyStep],
+    now: Monotonic,
+    shares: Mapping[Container, float] | None,
+) -> None:
+    """Book the busy time that a GPU's full reading at ``now`` added to each of the GPU's devices.
+
+    ``shares`` gives the containers' shares of what the whole GPU did, for each container whose
+    processes could be measured. ``None``: no process could be measured.
+    """
+    for device in entries.devices_of(gpu_uuid):
+        device.has_utilization, device.unmeasured_holders = False, None
+    for entry in entries.on_gpu(gpu_uuid):
+        entry.gauges.utilization = None
+    for step in steps:
+        device = entries.device(step.device_uuid, gpu_uuid)
+        since = device.begin_busy_step(now)
+        if shares is not None and step.device_uuid == gpu_uuid:
+            holders = {e.allocation.container for e in entries.measured_on(gpu_uuid)}
+            device.unmeasured_holders = holders - shares.keys()
+        left = step.busy.seconds
+        for entry in filter(entries.is_measured, entries.measured_on(step.device_uuid)):
+            allocation = entry.allocation
+            share = 1.0 if allocation.sole else (shares or {}).get(allocation.container, 0.0)
+            entry.use(step.busy, share, since, now)
+            left -= entry.add_busy(step.busy.seconds * share, since, now)
+            if entry.busy_seconds is None:
+                entries.begin_counters(entry)
+        if since < now:
+            device.unmetered_busy += step.busy.seconds
+        device.unattributed_busy = (device.unattributed_busy or 0.0) + max(0.0, left)
+
+
+def book_energy(entries: Entries, steps: Iterable[EnergyStep], now: Monotonic) -> None:
+    """Book the energy that devices took up to ``now``: by busy time, and evenly while idle."""
+    for step in steps:
+        device = entries.device(step.device_uuid)
+        elapsed = device.begin_energy_step(now)
+        holders = entries.allocated_on(step.device_uuid)
+        usages = [Usage(entry.unmetered.busy, entry.unmetered.allocated) for entry in holders]
+        joules = split_energy(step.joules, elapsed, device.unmetered_busy, usages)
+        left = step.joules
+        for entry, own in zip(holders, joules, strict=True):
+            left -= entry.add_energy(own)
+            entries.begin_counters(entry)
+        device.unmetered_busy = 0.0
+        device.unattributed_energy = (device.unattributed_energy or 0.0) + max(0.0, left)
+
+
+def book_memory(
+    entries: Entries,
+    device_uuid: str,
+    memory: Memory | None,
+    by_container: Mapping[Container, int] | None,
+) -> None:
+    """Take the memory that is in use on a device, and by each container that can be measured.
+
+    Only a container that is alone on its device has a limit: all the memory of the device.
+    """
+    left = memory.used_bytes if memory else None
+    for entry in entries.measured_on(device_uuid):
+        if entry.ended is not None:
+            continue
+        used = limit = None
+        if memory is not None and entry.allocation.sole:
+            used, limit = memory.used_bytes, memory.total_bytes
+        elif memory is not None and by_container is not None:
+            used = by_container.get(entry.allocation.container)
+        entry.set_memory(used, limit)
+        left = None if left is None or used is None else max(0, left - used)
+    entries.device(device_uuid).unattributed_memory = left

@@ -1,0 +1,132 @@
+"""The runs of containers, as the pod watch reports them, and what is seen of the GPUs meanwhile."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Final
+
+from exporter.model.claims import Allocation, AllocationKey, Container
+from exporter.model.clocks import UnixSeconds
+from exporter.model.oom import OomVerdict
+from exporter.model.readings import EndedProcess, Memory, XidEvent
+from exporter.model.snapshot import ContainerSample
+from exporter.sampling.memory_history import MemoryHistory
+from exporter.sampling.oom import OomJudge
+from exporter.sampling.sources import PodSource
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class ContainerRuns:
+    """Follows the runs of containers: which run is the latest, and how runs end.
+
+    Readings of memory, XIDs and processes that have ended are kept for some minutes as evidence.
+    When the pod watch reports an end, the judge decides whether the container ran out of GPU
+    memory. ``on_oom`` is called for each container that did.
+    """
+
+    def __init__(
+        self,
+        pods: PodSource,
+        *,
+        started: UnixSeconds,
+        ended_grace: float,
+        on_oom: Callable[[OomVerdict], None],
+    ) -> None:
+        self._pods = pods
+        self._on_oom = on_oom
+        self._history = MemoryHistory()
+        self._judge = OomJudge(self._history, started, ended_grace)
+
+    def latest(self, allocations: Iterable[Allocation]) -> Mapping[Container, str]:
+        """Return the runtime's id of the latest run of each container, where it is known."""
+        pods = self._pods.pods()
+        runs = {}
+        for allocation in allocations:
+            container = allocation.container
+            pod = pods.get(container.pod_name)
+            for record in pod.containers if pod else ():
+                if record.name == container.name and record.container_id:
+                    runs[container] = record.container_id
+        return runs
+
+    def xid(self, event: XidEvent) -> None:
+        """Keep an XID as evidence."""
+        self._judge.xid(event)
+
+    def memory(
+        self,
+        device_uuid: str,
+        memory: Memory,
+        by_container: Mapping[Container, int],
+        now: UnixSeconds,
+    ) -> None:
+        """Keep the memory in use on a device as evidence."""
+        in_use = {container: used for container, used in by_container.items() if used}
+        self._history.add(device_uuid, memory, in_use, now)
+
+    def process_ended(
+        self, container: Container, device_uuid: str, process: EndedProcess, now: UnixSeconds
+    ) -> None:
+        """Keep as evidence what the driver's accounting says about a process that has ended."""
+        self._judge.process_ended(container, device_uuid, process, now)
+
+    def step(
+        self, allocations: Iterable[Allocation] | None, now: UnixSeconds
+    ) -> list[AllocationKey]:
+        """Judge the ends that were reported; return the allocations that there is news about.
+
+        ``allocations`` are the present ones; ``None``: they are unknown. They count also if they
+        have not changed, because another pod of the same name may have taken them over.
+        """
+        if allocations is not None:
+            self._judge.set_allocations(allocations, self._pods.pods(), now)
+        for termination in self._pods.take_terminations():
+            self._judge.terminated(termination)
+        judgements = self._judge.step(now)
+        for judgement in judgements:
+            if judgement.verdict:
+                self._report_oom(judgement.verdict)
+        return [allocation.key for judgement in judgements for allocation in judgement.allocations]
+
+    def annotate(self, samples: Iterable[ContainerSample]) -> tuple[ContainerSample, ...]:
+        """Return the samples with their pods and their out-of-memory counts."""
+        pods, current = self._pods.pods(), self._counts_are_current
+        return tuple(
+            replace(
+                sample,
+                pod=pods.get(sample.allocation.container.pod_name),
+                oom=self._judge.totals(*sample.allocation.key) if current else None,
+            )
+            for sample in samples
+        )
+
+    def host_oom_kills(self, containers: AbstractSet[Container]) -> Mapping[Container, int]:
+        """Return how often each of these containers was killed for host memory, where known."""
+        if not self._counts_are_current:
+            return {}
+        kills = self._judge.host_kills.items()
+        return {container: count for container, count in kills if container in containers}
+
+    @property
+    def _counts_are_current(self) -> bool:
+        """Whether a count of ends that is 0 means that there were none."""
+        return self._pods.health().up
+
+    def _report_oom(self, verdict: OomVerdict) -> None:
+        container = verdict.termination.container
+        _LOG.warning(
+            "container ran out of GPU memory",
+            extra={
+                "namespace": container.namespace,
+                "pod": container.pod,
+                "container": container.name,
+                "uuid": verdict.device_uuid,
+                "confidence": verdict.confidence,
+                "rule": verdict.rule,
+                "peak_bytes": verdict.peak_bytes,
+                "limit_bytes": verdict.limit_bytes,
+            },
+        )
+        self._on_oom(verdict)
