@@ -336,8 +336,6 @@ def test_events_can_be_waited_for(backend: NvmlBackend) -> None:
 
 def test_open_after_close(backend: NvmlBackend) -> None:
     backend.close()
-    with open("/proc/self/maps") as maps:  # noqa: PTH123
-        assert "libnvidia-ml" not in maps.read()
     backend.open()
     assert backend.readers()[0].read_fast().memory is not None
 

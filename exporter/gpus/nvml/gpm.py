@@ -59,7 +59,7 @@ class _Kept:
 class Gpm:
     """The samples kept for one GPU. ``clock`` is monotonic, in seconds.
 
-    All GPUs share ``turnstile``: NVML computes metrics for one thread at a time.
+    All GPUs share ``turnstile``: NVML takes samples for one thread at a time.
     """
 
     def __init__(self, gate: Gate, clock: Callable[[], float], turnstile: Turnstile) -> None:
@@ -111,15 +111,16 @@ class Gpm:
         if not self._supported(handle) or not self._asker.supported(field, instance):
             return None
         kept = self._kept.setdefault(instance, _Kept())
-        now = self._clock()
-        if kept.last is not None and now - kept.last_time < SHORTEST_SECONDS:
+        if kept.last is not None and self._clock() - kept.last_time < SHORTEST_SECONDS:
             return None
         if kept.spare is None:
             kept.spare = self._asker.ask(field, nvml.nvmlGpmSampleAlloc, "sample")
         if kept.spare is None:
             return None
-        if self._asker.ask(field, partial(take, kept.spare), instance) is None:
+        in_turn = partial(self._turnstile, partial(take, kept.spare))
+        if self._asker.ask(field, in_turn, instance) is None:
             return None
+        now = self._clock()  # only now, because the turnstile may have made us wait
         before, seconds = kept.last, now - kept.last_time
         kept.last, kept.last_time, kept.spare = kept.spare, now, before
         if before is None:

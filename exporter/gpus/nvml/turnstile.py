@@ -17,9 +17,10 @@ _PATIENCE_SECONDS: Final = 1.0
 class Turnstile:
     """Lets one thread at a time through.
 
-    NVML is meant to be thread-safe, and ``nvmlGpmMetricsGet`` is not: on driver 580.159.04, 11 of
-    24 processes that called it for two GPUs from two threads died of a segmentation fault within
-    40 seconds, each of them with both threads in that function.
+    NVML is meant to be thread-safe, and its performance monitor is not. On driver 580.159.04 two
+    threads in ``nvmlGpmSampleGet``, each for a GPU of its own, spoil the samples, and
+    ``nvmlGpmMetricsGet`` then reads memory that is not there: of 24 processes 11 died within 40
+    seconds. With one thread at a time in the first of the two, none did.
 
     A thread that never comes back costs the others this call alone: they wait once, and then no
     more until the turnstile is free again.

@@ -1,4 +1,4 @@
-"""NVML computes GPM metrics for one thread at a time, and a thread that hangs costs little."""
+"""NVML's performance monitor serves one thread at a time, and a thread that hangs costs little."""
 
 import threading
 from collections.abc import Callable
@@ -17,10 +17,13 @@ WAIT = 60.0
 """Far longer than anything here takes, so that a broken test ends."""
 
 
-class Inside:
-    """Stands in front of the double's ``nvmlGpmMetricsGet`` and counts who is in it."""
+GUARDED = ["nvmlGpmSampleGet", "nvmlGpmMetricsGet"]
 
-    def __init__(self, inner: Callable[[Any], None]) -> None:
+
+class Inside:
+    """Stands in front of a function of the double and counts who is in it."""
+
+    def __init__(self, inner: Callable[..., None]) -> None:
         self._inner = inner
         self._lock = threading.Lock()
         self._now = 0
@@ -28,30 +31,33 @@ class Inside:
         self.entered = threading.Event()
         self.leave = threading.Event()
 
-    def __call__(self, asked: Any) -> None:
+    def __call__(self, *arguments: Any) -> None:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
         self.entered.set()
         assert self.leave.wait(WAIT)
-        self._inner(asked)
+        self._inner(*arguments)
         with self._lock:
             self._now -= 1
 
 
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Reader], Inside]:
+def two_gpus(monkeypatch: pytest.MonkeyPatch, function: str) -> tuple[list[Reader], Inside]:
     """Two GPUs of which each next full reading has an activity."""
     nvml = FakeNvml(h100(0), h100(1))
-    inside = Inside(nvml._nvmlGpmMetricsGet)
-    nvml._nvmlGpmMetricsGet = inside  # type: ignore[method-assign]
     readers = list(opened(nvml, monkeypatch, Clock(step=1.0)).readers())
     for reader in readers:
         assert reader.read_full().activity is None
+    inside = Inside(getattr(nvml, f"_{function}"))
+    setattr(nvml, f"_{function}", inside)
     return readers, inside
 
 
-def test_two_threads_are_never_in_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    readers, inside = two_gpus(monkeypatch)
+@pytest.mark.parametrize("function", GUARDED)
+def test_two_threads_are_never_in_it_at_once(
+    monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    readers, inside = two_gpus(monkeypatch, function)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(readers[0].read_full)
         assert inside.entered.wait(WAIT)
@@ -62,11 +68,12 @@ def test_two_threads_are_never_in_it_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert inside.most == 1
 
 
+@pytest.mark.parametrize("function", GUARDED)
 def test_a_thread_that_stays_in_it_costs_the_others_their_activity_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     monkeypatch.setattr("exporter.gpus.nvml.turnstile._PATIENCE_SECONDS", 0.01)
-    readers, inside = two_gpus(monkeypatch)
+    readers, inside = two_gpus(monkeypatch, function)
     with ThreadPoolExecutor(1) as threads:
         stuck = threads.submit(readers[0].read_full)
         assert inside.entered.wait(WAIT)
