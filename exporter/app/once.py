@@ -28,8 +28,7 @@ async def _once(config: Config) -> int:
         if await _data_within(config.read_deadline, parts):
             await asyncio.sleep(_READINGS_SECONDS)
         # What could not be read is absent, and the health families say why.
-        body, _ = parts.exposition.render()
-        click.echo(body, nl=False)
+        click.echo(parts.exposition.render(), nl=False)
         return ExitCode.OK if _readable(parts.sampler.snapshot) else ExitCode.FAILED
 
 

@@ -2,23 +2,40 @@
 
 import gzip
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from types import MappingProxyType
+from typing import Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from exporter.metrics.family import Family, Point
-from exporter.metrics.lines import Lines
+from exporter.metrics.lines import Encode, Lines
 from exporter.metrics.table import TABLE
 from exporter.model.labels import label_name
 from exporter.model.snapshot import Snapshot
 
-# Formats are few, but clients can name any number of versions of them.
-_MOST_FORMATS = 8
-# Longer than anybody's scrape interval.
-_LATELY_SECONDS = 150.0
+_LATELY_SECONDS: Final = 150.0
+"""Longer than anybody's scrape interval."""
+
+
+class Format(Enum):
+    """What an exposition can be written as."""
+
+    TEXT = "text"
+    OPENMETRICS = "openmetrics"
+
+
+_ENCODERS: Final[Mapping[Format, Encode]] = MappingProxyType(
+    {
+        Format.TEXT: generate_latest,
+        Format.OPENMETRICS: partial(openmetrics.generate_latest, version="1.0.0"),
+    }
+)
 
 
 class SnapshotCollector(Collector):
@@ -46,10 +63,6 @@ class SnapshotCollector(Collector):
             metric = self.metric(family, family.points(snapshot))
             if metric.samples:
                 yield metric
-
-    def describe(self) -> Iterable[Metric]:
-        """Tell the registry our names, so that it finds duplicates and serves ``name[]``."""
-        return [self.metric(family, ()) for family in self.families]
 
     def metric(self, family: Family, points: Iterable[Point]) -> Metric:
         """Return a family with its samples as prometheus_client has them."""
@@ -81,53 +94,48 @@ class Exposition:
         self._collector = SnapshotCollector(snapshot, node, pod_labels, families)
         self._beside = beside
         self._clock = clock
-        self._all = CollectorRegistry()
-        self._all.register(self._collector)
-        self._formats: dict[str, Lines] = {}
-        self._asked: dict[tuple[str, bool], float] = {}
+        self._formats = {
+            form: Lines(encode, self._collector.metric) for form, encode in _ENCODERS.items()
+        }
+        self._asked: dict[tuple[Format, bool], float] = {}
         """When each format, zipped or not, was last asked for."""
-        self._kept: dict[tuple[str, bool], bytes] = {}
+        self._kept: dict[tuple[Format, bool], bytes] = {}
         self._kept_of: Snapshot | None = None
 
     def render(
-        self, accept: str = "", *, zipped: bool = False, names: Sequence[str] = ()
-    ) -> tuple[bytes, str]:
-        """Return the exposition, gzipped or not, and its content type for an ``Accept`` header.
+        self, form: Format = Format.TEXT, *, zipped: bool = False, names: Collection[str] = ()
+    ) -> bytes:
+        """Return the exposition, gzipped or not.
 
-        ``names`` narrows it to some metrics, as ``name[]`` does for other Prometheus clients.
+        ``names`` narrows it to some families or series, as ``name[]`` does for other Prometheus
+        clients. Nothing is kept of such an answer.
         """
-        encode, content_type = choose_encoder(accept)
         if names:
-            body = encode(self._all.restricted_registry(names))
-            return _zip(body) if zipped else body, content_type
-        if content_type not in self._formats:
-            if len(self._formats) >= _MOST_FORMATS:
-                for kept in (self._formats, self._asked, self._kept):
-                    kept.clear()
-            self._formats[content_type] = Lines(encode, self._collector.metric)
-        self._asked[content_type, zipped] = self._clock()
-        return self._bytes(content_type, zipped=zipped), content_type
+            body = _ENCODERS[form](_Narrowed((self._collector, self._beside), frozenset(names)))
+            return _zip(body) if zipped else body
+        self._asked[form, zipped] = self._clock()
+        return self._bytes(form, zipped=zipped)
 
     def refresh(self) -> None:
         """Render a new snapshot in the formats of late, so that no scrape has to wait for it."""
         now = self._clock()
-        for (content_type, zipped), asked in list(self._asked.items()):
+        for (form, zipped), asked in list(self._asked.items()):
             if now - asked < _LATELY_SECONDS:
-                self._bytes(content_type, zipped=zipped)
+                self._bytes(form, zipped=zipped)
             else:
-                del self._asked[content_type, zipped]
+                del self._asked[form, zipped]
 
-    def _bytes(self, content_type: str, *, zipped: bool) -> bytes:
+    def _bytes(self, form: Format, *, zipped: bool) -> bytes:
         snapshot = self._snapshot()
         if snapshot is not self._kept_of:
             self._kept_of = snapshot
             self._kept.clear()
-        key = content_type, zipped
+        key = form, zipped
         if key not in self._kept:
             self._kept[key] = (
-                _zip(self._bytes(content_type, zipped=False))
+                _zip(self._bytes(form, zipped=False))
                 if zipped
-                else self._encode(snapshot, self._formats[content_type])
+                else self._encode(snapshot, self._formats[form])
             )
         return self._kept[key]
 
@@ -135,6 +143,22 @@ class Exposition:
         families = self._collector.families
         ours = "".join([lines.encode(family, family.points(snapshot)) for family in families])
         return ours.encode() + lines.format(self._beside)
+
+
+class _Narrowed(Collector):
+    """The series of collectors that have some names; a family's name stands for all its series."""
+
+    def __init__(self, collectors: Iterable[Collector], names: Collection[str]) -> None:
+        self._collectors = collectors
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        for collector in self._collectors:
+            for metric in collector.collect():
+                if metric.name not in self._names:
+                    metric.samples = [s for s in metric.samples if s.name in self._names]
+                if metric.samples:
+                    yield metric
 
 
 def _zip(body: bytes) -> bytes:

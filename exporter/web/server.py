@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from aiohttp import hdrs, web
-from prometheus_client.exposition import gzip_accepted
 
 from exporter.metrics.exposition import Exposition
 from exporter.model.snapshot import Snapshot
+from exporter.web.negotiation import accepts_gzip, negotiate_format
 from exporter.web.page import render_page
 from exporter.web.readiness import checks, ready
 from exporter.web.users import Users, authenticate
@@ -35,11 +35,10 @@ class Handlers:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Text or OpenMetrics by ``Accept``, gzipped when the client takes it."""
-        zipped = gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        body, content_type = self._exposition.render(
-            ",".join(request.headers.getall(hdrs.ACCEPT, [])),
-            zipped=zipped,
-            names=request.query.getall("name[]", []),
+        form, content_type = negotiate_format(_header(request, hdrs.ACCEPT))
+        zipped = accepts_gzip(_header(request, hdrs.ACCEPT_ENCODING))
+        body = self._exposition.render(
+            form, zipped=zipped, names=request.query.getall("name[]", [])
         )
         headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         if zipped:
@@ -68,6 +67,11 @@ class Handlers:
         """Tell a person what this is and what it sees."""
         del request
         return web.Response(text=render_page(self._snapshot()), content_type="text/html")
+
+
+def _header(request: web.Request, name: str) -> str:
+    """Return a header that may stand on several lines, as one."""
+    return ",".join(request.headers.getall(name, []))
 
 
 def make_app(handlers: Handlers, users: Users | None = None) -> web.Application:

@@ -81,7 +81,7 @@ NODES: dict[str, Callable[[], Rig]] = {
 
 def expose(rig: Rig) -> str:
     rendered = Exposition(lambda: rig.sampler.snapshot, node="node-1", beside=CollectorRegistry())
-    text = rendered.render()[0].decode()
+    text = rendered.render().decode()
     text = re.sub(
         r"^(gpu_exporter_source_duration_seconds{.*}) .*$", r"\1 0.01", text, flags=re.MULTILINE
     )
