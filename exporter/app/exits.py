@@ -11,3 +11,5 @@ class ExitCode(IntEnum):
     """The configuration can't be used; nothing was started."""
     INTERRUPTED = 130
     """Ctrl-C, as shells report it."""
+    TERMINATED = 143
+    """SIGTERM before the command was done, as shells report it."""

@@ -8,26 +8,65 @@ What a record is about goes into ``extra`` and is written as fields beside the m
 
 import json
 import logging
+import math
 import re
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN: Final = re.compile(r"[^\s\"'=\\]+")
+_CLIENTS: Final = "exporter.web.connections"
+"""The logger of what clients cause."""
+_MINUTE: Final = 60.0
+_MOST_KINDS: Final = 1000
+"""A library may put its arguments into the message itself."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
-    """Write records of ``level`` and above to ``stream``, standard error unless told otherwise.
+    """Write records of ``level`` and above to ``stream``, by default to standard error.
 
     Of other people's libraries only warnings are of interest: aiohttp would log every scrape.
     ``form`` is ``text`` or ``json``. Replaces what was set up before.
     """
     handler = logging.StreamHandler(stream)
+    handler.addFilter(OncePerMinute())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("exporter").setLevel(level.upper())
     logging.captureWarnings(capture=True)
+
+
+class OncePerMinute(logging.Filter):
+    """Lets one record of each kind through in a minute, of those that others can cause at any rate.
+
+    Such are all records of libraries, and ours of what clients do. Their kind is the message before
+    its arguments are put in. The next record of the kind says how many were left out, as
+    ``left_out``. ``clock`` is monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._written: dict[tuple[str, str], float] = {}
+        self._left_out: Counter[tuple[str, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("exporter.") and record.name != _CLIENTS:
+            return True
+        kind, now = (record.name, str(record.msg)), self._clock()
+        if now - self._written.get(kind, -math.inf) < _MINUTE:
+            self._left_out[kind] += 1
+            return False
+        if len(self._written) >= _MOST_KINDS:
+            self._written.clear()
+        self._written[kind] = now
+        if left_out := self._left_out.pop(kind, 0):
+            record.left_out = left_out
+        return True
 
 
 class JsonFormatter(logging.Formatter):

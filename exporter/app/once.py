@@ -5,9 +5,12 @@ import asyncio
 import click
 
 from exporter.app import logs
+from exporter.app.backends import make_backend
 from exporter.app.exits import ExitCode
+from exporter.app.main_loop import end_with_signal, run
 from exporter.app.parts import Parts, running
 from exporter.config import Config
+from exporter.gpus import Backend
 from exporter.model.snapshot import Snapshot
 from exporter.sampling.slots import Ticks
 
@@ -19,12 +22,13 @@ _POLL_SECONDS = 0.05
 
 def once(config: Config) -> int:
     """Print one scrape; fails when no GPU could be read."""
+    end_with_signal()
     logs.set_up(config.log_level, config.log_format)
-    return asyncio.run(_once(config))
+    return run(_once(config, make_backend(config)))
 
 
-async def _once(config: Config) -> int:
-    async with running(config, _TICKS) as parts:
+async def _once(config: Config, backend: Backend) -> int:
+    async with running(config, backend, _TICKS) as parts:
         if await _data_within(config.read_deadline, parts):
             await asyncio.sleep(_READINGS_SECONDS)
         # What could not be read is absent, and the health families say why.

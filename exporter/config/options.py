@@ -14,6 +14,7 @@ from exporter.config.values import (
     ListenAddress,
     MetricNames,
     Patterns,
+    Text,
 )
 from exporter.document import format_duration
 
@@ -130,7 +131,7 @@ class Config:
     node: str = _option(
         "",
         "General",
-        click.STRING,
+        Text(),
         "Name of the node, the label node of every series. Without a name there is no such label.",
         also_from=("NODE_NAME",),
     )

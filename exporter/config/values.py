@@ -15,7 +15,8 @@ from exporter.document import DurationError, format_duration, parse_duration
 from exporter.metrics.profiles import select
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^][]+)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})")
-_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?")
+_HOST_NAME = re.compile(r"(?=.{1,254}$)(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.?")
+"""RFC 1123; a name that is longer can't even be looked up."""
 _LABEL_KEY = re.compile(r"(?:[a-z0-9.-]{1,253}/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _PATTERN = re.compile(r"[A-Za-z0-9._/*?!\[\]-]+")
 
@@ -41,6 +42,21 @@ class Duration(click.ParamType[float]):
         if seconds > self.maximum:
             self.fail(f"{value!r} is longer than {format_duration(self.maximum)}", param, ctx)
         return seconds
+
+
+class Text(click.ParamType[str]):
+    """Text that can be written into an exposition, which is UTF-8."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            # Bytes of an argument or a variable that are no UTF-8 are kept as lone surrogates.
+            self.fail(f"{text!r} is not UTF-8 text", param, ctx)
+        return text
 
 
 @dataclass(frozen=True, slots=True)

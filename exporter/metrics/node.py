@@ -67,6 +67,11 @@ def _source_failures(snapshot: Snapshot) -> Iterator[Point]:
             yield (source.name, reason), count
 
 
+def _certificate_expiry(snapshot: Snapshot) -> Iterator[Point]:
+    if snapshot.certificate_expires is not None:
+        yield (), snapshot.certificate_expires
+
+
 def _last_sample(snapshot: Snapshot) -> Iterator[Point]:
     for sample in snapshot.gpus:
         if sample.last_sample_timestamp is not None:
@@ -151,5 +156,12 @@ EXPORTER = (
         "Reads and fields of a GPU that failed, by reason. What is not supported is no failure.",
         ("uuid", "gpu", "reason"),
         _read_failures,
+    ),
+    Family(
+        "gpu_exporter_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate that HTTPS is served with expires, in Unix time: the first of its"
+        " chain. Absent where HTTP is served.",
+        (),
+        _certificate_expiry,
     ),
 )

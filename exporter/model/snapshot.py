@@ -151,3 +151,5 @@ class Snapshot:
     """Claims that match no device that we see, by reason."""
     pod_labels: tuple[str, ...] = ()
     """Keys of the pod labels that are told."""
+    certificate_expires: float | None = None
+    """Unix seconds at which the certificate of HTTPS expires; ``None`` where HTTP is served."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from exporter.document import FileError, read_file
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -51,14 +53,14 @@ class Reread(Generic[T]):
 def read(what: str, path: Path) -> bytes:
     """Raise :class:`UnusableFileError`, with ``what`` the file should be, if it can't be read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnusableFileError(f"{what} {path}: {error.strerror}") from error
+        return read_file(path)
+    except FileError as error:
+        raise UnusableFileError(f"{what} {path}: {error}") from error
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: NUL in its name
         return None
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -1,22 +1,27 @@
 """The HTTP server. Serves what has been sampled; never touches hardware."""
 
+import asyncio
 import dataclasses
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Final, NoReturn, cast
 
 from aiohttp import hdrs, web
 
 from exporter.metrics.exposition import Exposition
 from exporter.model.snapshot import Snapshot
+from exporter.web.connections import Connections, limits_of_process
 from exporter.web.negotiation import accepts_gzip, negotiate_format
 from exporter.web.page import render_page
 from exporter.web.readiness import checks, ready
+from exporter.web.tls import Tls
 from exporter.web.users import Users, authenticate
 
 # The kubelet's probes know no password.
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+
+_LOOK_SECONDS: Final = 60.0
 
 
 class Handlers:
@@ -100,16 +105,43 @@ def listen(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, opened: socket.socket, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    opened: socket.socket,
+    tls: Tls | None = None,
+    connections: Connections | None = None,
 ) -> AsyncIterator[str]:
-    """Serve, over HTTPS with ``tls``, and yield a URL that works from this machine."""
+    """Serve, over HTTPS with ``tls``, and yield a URL that works from this machine.
+
+    Without ``connections``, there may be as many as the process has room for.
+    """
+    connections = connections or Connections(limits_of_process())
+    app.middlewares.insert(0, connections.track)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        await web.SockSite(runner, opened, ssl_context=tls).start()
-        host, port = opened.getsockname()[:2]
-        shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-        scheme = "https" if tls else "http"
-        yield f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+        server = cast("web.Server", runner.server)  # there is one, because it is set up
+        context = tls.context if tls else None
+        async with connections.accepting(opened, server, context), _watching(tls):
+            host, port = opened.getsockname()[:2]
+            shown = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
+            scheme = "https" if tls else "http"
+            yield f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _watching(tls: Tls | None) -> AsyncIterator[None]:
+    """Look at the certificate from time to time, also while nobody connects."""
+
+    async def watch(tls: Tls) -> NoReturn:
+        while True:
+            tls.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    task = asyncio.create_task(watch(tls)) if tls else None
+    try:
+        yield
+    finally:
+        if task:
+            task.cancel()

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,10 +93,16 @@ class Exporter:
 
 @contextmanager
 def exporter(
-    *arguments: str | Path, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Exporter]:
-    """Run the program with short intervals, on a free port, until the block ends."""
+    """Run the program with short intervals, on a free port, until the block ends.
+
+    ``within`` is a command that becomes the program, such as one that sets limits.
+    """
     command = [
+        *within,
         *(sys.executable, "-m", "exporter", "serve", "--listen", "127.0.0.1:0"),
         *("--fast-interval", "100ms", "--full-interval", "200ms", "--slow-interval", "200ms"),
         *("--read-deadline", "300ms", "--kubelet-interval", "100ms"),

@@ -123,3 +123,40 @@ def test_set_up_again_replaces(written: Written) -> None:
     log.info("once")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["aiohttp.server", "asyncio", "exporter.web.connections"])
+def test_what_others_cause_is_written_once_a_minute_and_kind(name: str) -> None:
+    now = 0.0
+    once_per_minute = logs.OncePerMinute(clock=lambda: now)
+
+    def is_written(message: str, *args: object) -> bool:
+        record = logging.LogRecord(name, logging.ERROR, "f.py", 1, message, args, None)
+        return once_per_minute.filter(record)
+
+    assert is_written("request from %s", "10.0.0.1")
+    assert not any(is_written("request from %s", f"10.0.0.{n}") for n in range(100))
+    assert is_written("another kind")
+    now = 59.9
+    assert not is_written("request from %s", "10.0.0.1")
+    now = 60.1
+    record = logging.LogRecord(name, logging.ERROR, "f.py", 1, "request from %s", ("x",), None)
+    assert once_per_minute.filter(record)
+    assert vars(record)["left_out"] == 101
+    now = 121.0
+    assert is_written("request from %s", "10.0.0.1")
+
+
+def test_what_the_program_says_of_the_node_is_written_each_time(written: Written) -> None:
+    stream = written("text")
+    for _ in range(3):
+        log.warning("GPU is hung", extra={"gpu": 3})
+    assert len(stream.getvalue().splitlines()) == 3
+
+
+def test_messages_without_end_take_no_memory_without_end() -> None:
+    once_per_minute = logs.OncePerMinute(clock=lambda: 0.0)
+    for number in range(5000):
+        record = logging.LogRecord("x", logging.ERROR, "f.py", 1, f"message {number}", (), None)
+        assert once_per_minute.filter(record)
+    assert len(once_per_minute._written) <= 1000

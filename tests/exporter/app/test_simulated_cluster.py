@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.app.backends import make_backend
 from exporter.app.parts import running
 from exporter.app.simulated_cluster import Loads, real_gpu
 from exporter.config import Config
@@ -206,5 +207,5 @@ async def test_gpus_are_not_simulated_beside_real_ones(monkeypatch: pytest.Monke
     monkeypatch.setattr("exporter.app.simulated_cluster.real_gpu", lambda: "there is one")
     config = Config(backend="simulated", scenario="cluster")
     with pytest.raises(ConfigError, match="not simulated on a node that has some: there is one"):
-        async with running(config, Ticks()):
+        async with running(config, make_backend(config), Ticks()):
             pass

@@ -241,6 +241,11 @@ def test_an_unknown_flag() -> None:
     assert error_of("--listen") == "--listen: requires an argument"
 
 
+def test_a_node_s_name_is_text() -> None:
+    assert parse("--node=n\u00e9").node == "n\u00e9"
+    assert error_of("--node=a\udcff") == r"--node: 'a\udcff' is not UTF-8 text"
+
+
 def test_values_at_odds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_of("--fast-interval=7s") == (
         "--fast-interval: 7s is longer than full-interval, 5s (default)"
@@ -319,6 +324,8 @@ def test_addresses(text: str, expected: Address) -> None:
         ("1.2.3.999:1", "'1.2.3.999:1': '1.2.3.999' is not an IP address"),
         ("[zz]:1", "'[zz]:1': 'zz' is not an IP address"),
         ("a b:1", "'a b:1': 'a b' is not a host name"),
+        (f"{'a' * 64}:1", "is not a host name"),
+        (f"{'.'.join(['a' * 60] * 5)}:1", "is not a host name"),
     ],
 )
 def test_no_addresses(text: str, message: str) -> None:

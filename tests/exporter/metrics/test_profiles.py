@@ -29,7 +29,7 @@ def exported(snapshot: Snapshot, *words: str) -> Counter[str]:
     exposition = Exposition(
         lambda: snapshot, families=select(words), beside=CollectorRegistry(), node="n"
     )
-    body, _ = exposition.render()
+    body = exposition.render()
     lines = [line for line in body.decode().splitlines() if not line.startswith("#")]
     return Counter(line.partition("{")[0] for line in lines)
 

@@ -19,7 +19,7 @@ from exporter.app import cli
 from exporter.app.exits import ExitCode
 from exporter.web.files import Reread, UnusableFileError
 from exporter.web.server import listen, serving
-from exporter.web.tls import tls
+from exporter.web.tls import Tls
 from exporter.web.users import Users, authenticate
 from tests.doubles.certificates import OPENSSL, make_certificate
 from tests.doubles.process import exporter
@@ -45,11 +45,11 @@ async def hello(_request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def https(context: ssl.SSLContext) -> AsyncIterator[tuple[str, int]]:
+async def https(tls: Tls) -> AsyncIterator[tuple[str, int]]:
     app = web.Application()
     app.router.add_get("/metrics", hello)
     with listen("127.0.0.1", 0) as opened:
-        async with serving(app, opened, context) as url:
+        async with serving(app, opened, tls) as url:
             assert url.startswith("https://127.0.0.1:")
             yield url, opened.getsockname()[1]
 
@@ -69,7 +69,7 @@ async def shown(port: int) -> str:
 async def test_https_is_served_to_those_who_trust_the_certificate(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path, "first")
     trusting = ssl.create_default_context(cafile=certificate)
-    async with https(tls(certificate, key)) as (url, _), ClientSession() as http:
+    async with https(Tls(certificate, key)) as (url, _), ClientSession() as http:
         async with http.get(f"{url}/metrics", ssl=trusting) as response:
             assert await response.text() == "hello"
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -82,7 +82,7 @@ async def test_a_replaced_certificate_is_used_for_the_next_connection(tmp_path: 
     certificate, key = make_certificate(tmp_path, "served")
     renewed, renewed_key = make_certificate(tmp_path, "renewed")
     old, new = certificate.read_text(), renewed.read_text()
-    async with https(tls(certificate, key)) as (_, port):
+    async with https(Tls(certificate, key)) as (_, port):
         assert await shown(port) == old
         replace(certificate, renewed)
         replace(key, renewed_key)
@@ -95,13 +95,13 @@ async def test_a_half_replaced_certificate_leaves_the_old_one_served(
     certificate, key = make_certificate(tmp_path, "served")
     renewed, renewed_key = make_certificate(tmp_path, "renewed")
     old, new = certificate.read_text(), renewed.read_text()
-    async with https(tls(certificate, key)) as (_, port):
+    async with https(Tls(certificate, key)) as (_, port):
         replace(certificate, renewed)
         with caplog.at_level(logging.WARNING, "exporter.web"):
             assert await shown(port) == old
             assert await shown(port) == old
         (warning,) = caplog.messages
-        assert "KEY_VALUES_MISMATCH; what it held before is still used" in warning
+        assert f"it does not belong to the key {key}; what it held before is still used" in warning
         replace(key, renewed_key)
         assert await shown(port) == new
         certificate.unlink()
@@ -186,7 +186,7 @@ async def test_a_changed_password_is_the_only_one(users_file: Path) -> None:
         assert await status(f"{url}/metrics", new) == 200
 
 
-async def test_what_could_not_be_read_is_told_once(
+async def test_what_could_not_be_read_is_logged_once(
     users_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     users = Users(users_file)
@@ -240,8 +240,8 @@ async def test_too_many_who_wait_are_sent_away(
     asked = [asyncio.create_task(users.admit(each)) for each in who]
     await asyncio.sleep(0)
     release.set()
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    refused = [each for each in told if isinstance(each, web.HTTPServiceUnavailable)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [each for each in answers if isinstance(each, web.HTTPServiceUnavailable)]
     assert len(refused) == 4
     assert refused[0].headers["Retry-After"] == "5"
 
@@ -286,9 +286,42 @@ def test_users_files_that_are_refused(tmp_path: Path, content: str, problem: str
         ),
         (["--tls-cert", "cert", "--tls-key", "gone"], "TLS key gone: No such file or directory"),
         (["--tls-cert", "cert", "--tls-key", "."], "TLS key .: Is a directory"),
-        (["--tls-cert", "junk", "--tls-key", "key"], "TLS certificate junk with key key: "),
-        (["--tls-cert", "cert", "--tls-key", "other"], "KEY_VALUES_MISMATCH"),
-        (["--tls-cert", "cert", "--tls-key", "locked"], "TLS certificate cert with key locked: "),
+        (
+            ["--tls-cert", "junk", "--tls-key", "key"],
+            "TLS certificate junk: it has no certificate in PEM",
+        ),
+        (
+            ["--tls-cert", "key", "--tls-key", "cert"],
+            "TLS certificate key: it has no certificate in PEM",
+        ),
+        (
+            ["--tls-cert", "torn", "--tls-key", "key"],
+            "TLS certificate torn: it is not a certificate in PEM",
+        ),
+        (
+            ["--tls-cert", "cert", "--tls-key", "torn-key"],
+            "TLS key torn-key: it is not a private key in PEM",
+        ),
+        (["--tls-cert", "cert", "--tls-key", "junk"], "TLS key junk: it has no private key in PEM"),
+        (
+            ["--tls-cert", "cert", "--tls-key", "other"],
+            "TLS certificate cert: it does not belong to the key other",
+        ),
+        (
+            ["--tls-cert", "cert", "--tls-key", "locked"],
+            "TLS key locked: it is encrypted, and must not be",
+        ),
+        (
+            ["--tls-cert", "cert", "--tls-key", "locked-pkcs8"],
+            "TLS key locked-pkcs8: it is encrypted, and must not be",
+        ),
+        (
+            ["--tls-cert", "pipe", "--tls-key", "key"],
+            "TLS certificate pipe: it is a pipe, not a file",
+        ),
+        (["--tls-cert", "cert", "--tls-key", "pipe"], "TLS key pipe: it is a pipe, not a file"),
+        (["--basic-auth-users", "pipe"], "users file pipe: it is a pipe, not a file"),
+        (["--basic-auth-users", "/dev/zero"], "users file /dev/zero: it is a device, not a file"),
         (["--basic-auth-users", "gone"], "users file gone: No such file or directory"),
         (["--basic-auth-users", "junk"], "users file junk:1: not name:hash with a bcrypt hash"),
     ],
@@ -342,12 +375,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key.rename(made / "key")
     make_certificate(made, "second")[1].rename(made / "other")
     (made / "junk").write_text("junk")
-    subprocess.run(
-        [
-            *(OPENSSL, "ec", "-aes128", "-passout", "pass:x"),
-            *("-in", made / "key", "-out", made / "locked"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    os.mkfifo(made / "pipe")
+    (made / "torn").write_text((made / "cert").read_text()[:200])
+    (made / "torn-key").write_text((made / "key").read_text()[:60])
+    for locked, how in {"locked": ("ec",), "locked-pkcs8": ("pkcs8", "-topk8")}.items():
+        encrypted = ("-aes128", "-passout", "pass:x") if how == ("ec",) else ("-passout", "pass:x")
+        subprocess.run(
+            [OPENSSL, *how, *encrypted, "-in", made / "key", "-out", made / locked],
+            check=True,
+            capture_output=True,
+        )
     return made
