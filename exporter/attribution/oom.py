@@ -91,7 +91,11 @@ RULES = (
         "cuda_words_and_filled_up",
         Confidence.CONFIRMED,
         "CUDA's one code could mean pinned host memory, but the device filled up just then.",
-        lambda evidence, device: _cuda_words(evidence) and _filled_up(device),
+        lambda evidence, device: (
+            _cuda_words(evidence)
+            and _filled_up(device)
+            and not evidence.termination.words.mentioned
+        ),
     ),
     Rule(
         "cuda_words",
@@ -101,10 +105,11 @@ RULES = (
         lambda evidence, _: _cuda_words(evidence),
     ),
     Rule(
-        "earlier_words_and_filled_up",
+        "earlier_exception_and_filled_up",
         Confidence.LIKELY,
-        "A device allocation failed, the device filled up, and then something else failed, too.",
-        lambda evidence, device: _earlier_words(evidence) and _filled_up(device),
+        "The device filled up, an allocation failed with an exception, and then another exception"
+        " came. A line in a log is less: a server survives many of those.",
+        lambda evidence, device: _earlier_exception(evidence) and _filled_up(device),
     ),
     Rule(
         "earlier_words",
@@ -177,6 +182,10 @@ def _earlier_words(evidence: OomEvidence) -> bool:
     return evidence.termination.words.gpu_oom_before
 
 
+def _earlier_exception(evidence: OomEvidence) -> bool:
+    return evidence.termination.words.raised_before
+
+
 def _said_otherwise(evidence: OomEvidence) -> bool:
     words = evidence.termination.words
     if words.blames is Cause.CRASH and not words.sure:
@@ -191,6 +200,8 @@ def _agrees(evidence: OomEvidence, device: DeviceEvidence) -> bool:
     a limit of its own, or where the driver refused a request whose size nobody says.
     """
     words = evidence.termination.words
+    if words.mentioned:
+        return words.did_not_fit
     if device.peak_bytes is None or not device.limit_bytes:
         return True
     if words.own_limit or words.did_not_fit or _reached(device, NEARLY_FULL_RATIO):

@@ -36,8 +36,10 @@ _POINTER: Final = re.compile(r"\s{0,300}[\^~]{1,300}\s{0,10}$|\s{0,80}[└│][ 
 _NUMBERED_SOURCE: Final = re.compile(r"\s{0,10}(?:[❱>] )?\d{1,6} [│|]")
 _RAISED: Final = re.compile(r"(?:\w{1,60}\.){0,8}[A-Z]\w{0,60}(?:\(\w{0,60}\))?(?::|$)")
 
+# Help that follows any error, and options in a command's help.
 _ASIDE: Final = re.compile(
-    r"\s{0,20}(?:Search for `|CUDA kernel errors might be|the stacktrace below might be"
+    r"\s{0,20}(?:// |-{1,2}[a-zA-Z][\w-]{0,40}[ =,]|usage: "
+    r"|Search for `|CUDA kernel errors might be|the stacktrace below might be"
     r"|For debugging consider passing|Compile with `TORCH_USE_CUDA_DSA`"
     r"|note: run with `RUST_BACKTRACE|Open an issue on GitHub"
     r"|traceback {0,4}: To enable traceback see|error_file: <N/A>"

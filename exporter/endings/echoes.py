@@ -14,6 +14,9 @@ _REPORT: Final = phrases(
     "ray task|actor error",
     "actor died error",
     "worker crashed error",
+    "a worker died or was killed",
+    "error executing job with overrides",
+    "exception in a background process",
     "broken process pool",
     "actor|worker died|crashed",
     "exits|exited|exit|finished|terminated|failed|ended|returned with ... code|status|signal",
@@ -33,7 +36,7 @@ _REPORT: Final = phrases(
     "elifecycle",
     "lifecycle",
     "errno 1",
-    "error 1|2",
+    "make ... error #",
     "gave up",
     "too many start retries",
     "failed core proc",
@@ -51,9 +54,9 @@ _REPORT: Final = phrases(
     # What stands around the cause.
     "unhandled cuda|system error",
     "call to cuda function failed",
-    "system call e g socket malloc",
+    "system call or external library call failed",
+    "system call e g",
     "last error",
-    "graph execution error",
     "exception group",
     "unhandled errors in a task group",
     "error has been caught",
@@ -74,7 +77,7 @@ _REPORT: Final = phrases(
 _VERB: Final = (
     "load|create|creating|init|initialize|initialise|initializing|start|starting|launch|launching"
     "|run|running|execute|executing|build|building|serve|process|handle|complete|generate"
-    "|generating|open|warm|warmup|capture|capturing|register|deploy|spawn|infer|allocate|alloc"
+    "|generating|warm|warmup|capture|capturing|register|deploy|spawn|infer"
     "|setup|set|prepare|compile|finish|train|inject|submit|forward|become|encode|decode"
 )
 _CONSEQUENCE: Final = phrases(
@@ -83,7 +86,6 @@ _CONSEQUENCE: Final = phrases(
     "error|failed loading|creating|starting|initializing|running|processing",
     "loading|initialization|startup|warmup|capture|execution|creation failed|error",
     "inference|compilation|generation failed|error",
-    "failed to",
     "servable ... did not become available",
     "is at unavailable state",
     "engine|worker|model|server|scheduler|backend failed|died|error",
@@ -120,6 +122,11 @@ def is_echo(text: str, words: str) -> bool:
     """
     if _NO_REASON.search(text) or _REPORT.search(words):
         return True
+    return is_consequence(text, words)
+
+
+def is_consequence(text: str, words: str) -> bool:
+    """Say whether a statement says that something did not come about, and gives no reason."""
     return bool(_CONSEQUENCE.search(words)) and not _REASON.search(text)
 
 

@@ -125,6 +125,7 @@ _OTHERS: Final = tuple(
         r"LoadError: ()",
         r"()Check failed: ",
         r"(Exception): ",
+        r"[\w./-]{1,80}: ()(?:fatal |internal )?error: ",  # argparse and other commands
         r"()\w{1,40}::Abort::",
         r"Accelerator ()Fatal Error:",
         r"Error in \S.{0,120} : ()$",
@@ -161,7 +162,11 @@ def raised(line: Line, before: Line | None, after: Line | None) -> Raised | None
         or found[1] in {"Error", "Warning", "Note", "Info"}
     ):
         return None
-    under = before is not None and before.kind in {Kind.FRAME, Kind.SOURCE}
+    under = (
+        before is not None
+        and before.kind in {Kind.FRAME, Kind.SOURCE}
+        and before.begins == line.begins
+    )
     if _SUFFIX.search(found[1]) or (under and found[1][:1].isupper()):
         return Raised(found[1], text)
     return None

@@ -40,7 +40,10 @@ _FAILED: Final = phrases(
     "out of memory",
     "out of ... memory|vram|ram",
     "oom",
-    "memory|vram ... exhausted|depleted|insufficient",
+    "memory|vram|ram ... exhausted|depleted|insufficient",
+    "exhausted ... memory|vram|ram",
+    "memory limit ... exceeded|reached",
+    "exceeded ... memory budget|limit|threshold",
     "memory|vram ... not|isn enough",
     "insufficient|inadequate ... memory|vram|ram",
     "not|no enough ... memory|vram|ram",
@@ -51,6 +54,7 @@ _FAILED: Final = phrases(
     "exceed* ... memory|vram|ram",
     # It was refused.
     "fail*|unable to|in alloc*|malloc|calloc|reserve|map|pin",
+    "can|could not reserve ... memory|bytes",
     "fail*|unable|error|errors alloc*|malloc|calloc",
     "fail*|unable to create ... allocator",
     "fail*|unable to|in cuda|cu|hip malloc|calloc|mem|alloc*",
@@ -105,6 +109,7 @@ _NAMES_DEVICE: Final = phrases(
     "cublas|cufft|cusolver|cusparse|curand|custatevec|hipblas|rocblas status? alloc failed",
     "oom when allocating tensor",
     "while|when trying to allocate",
+    "allocated so far",  # CuPy
     "failed to allocate request",
 )
 _DEVICE_CALL: Final = phrases(
@@ -133,7 +138,9 @@ _NAMES_HOST: Final = phrases(
     "cpu memory|ram|allocator|bfc|split|retry",
     "cpu out of memory",
     "alloc|default|device|allocator cpu",
-    "java|script? heap",
+    "java heap",
+    "java script heap",
+    "direct buffer memory",
     "heap space",
     "heap out of memory",
     "metaspace|swap|cgroup",
@@ -147,6 +154,11 @@ _NAMES_HOST: Final = phrases(
 )
 _LANGUAGE: Final = phrases(
     "memory error",
+    "out of memory in perl",
+    "can not allocate vector",
+    "memory limit ... exceeded",
+    "memory budget",
+    "could not allocate block",
     "bad alloc|allocation",
     "can not allocate memory",
     "errno 12",
@@ -185,7 +197,9 @@ _SOMETHING_ELSE: Final = phrases(
     "startup is less than",
     "redzone checking",
 )
-_CLAUSE: Final = re.compile(r"(?<=[.;!?])\s{1,8}")
+_SENTENCE: Final = re.compile(r"(?<=[.;!?])\s{1,8}")
+_NAME: Final = re.compile(r"\s{0,12}[\w.:]{0,150}[a-z][A-Z]\w{1,60}: ")
+_EXAMPLES: Final = re.compile(r"\((?:e\.g\.|i\.e\.|such as|for example)[^()]{0,200}\)")
 # What names a place, not an actor: fields, and hosts such as gpu-node-4.
 _FIELD: Final = re.compile(
     r"\b(?:GPU|gpu|rank)=\d{1,3}\b|\bhostname=\S{1,80}|\bhost \w[\w.-]{0,40}\d\b"
@@ -201,8 +215,8 @@ def read(text: str) -> Failure | None:
 
     Advice, denials, questions and counts are no reports.
     """
-    bare = _FIELD.sub(" ", without_paths(text))
-    if not any(map(_reports, _CLAUSE.split(bare))):
+    bare = _EXAMPLES.sub(" ", _FIELD.sub(" ", without_paths(text)))
+    if not any(map(_reports, _clauses(bare))):
         return None
     plain = _NOT_THIS.sub("", words(bare))
     if _SOMETHING_ELSE.search(plain):
@@ -216,6 +230,14 @@ def read(text: str) -> Failure | None:
     )
 
 
+def _clauses(text: str) -> list[str]:
+    """Return the sentences, and before them an exception's name, which speaks for itself."""
+    name = _NAME.match(text)
+    if name is None:
+        return _SENTENCE.split(text)
+    return [name[0], *_SENTENCE.split(text[name.end() :])]
+
+
 def names_host(text: str) -> bool:
     """Say whether a line beside a failure, or a call above it, is about the host's memory."""
     return bool(_NAMES_HOST.search(words(text))) or "pin_memory" in text or "hostAlloc" in text
@@ -223,7 +245,12 @@ def names_host(text: str) -> bool:
 
 def names_language(text: str) -> bool:
     """Say whether a line beside a failure speaks as a language or a database server does."""
-    return bool(_LANGUAGE.search(words(text)))
+    return bool(_LANGUAGE.search(_without_class(words(text))))
+
+
+def _without_class(plain: str) -> str:
+    """Take out ``OutOfMemoryError``, which only libraries for GPUs have in Python."""
+    return plain.replace(" out of memory error ", " ")
 
 
 def names_device_call(text: str) -> bool:
@@ -260,6 +287,10 @@ def _whose(text: str, plain: str, of_paths: str) -> tuple[Whose, bool]:
         return Whose.DEVICE, False
     if _NAMES_CUDA.search(plain) or re.search(r" (?:cuda|cuh?|gpu|trt) ", of_paths):
         return Whose.EITHER, False
-    if _LANGUAGE.search(plain) or _LANGUAGE_SPELLINGS.search(text) or " alloc cpu " in of_paths:
+    if (
+        _LANGUAGE.search(_without_class(plain))
+        or _LANGUAGE_SPELLINGS.search(text)
+        or " alloc cpu " in of_paths
+    ):
         return Whose.HOST, True
     return Whose.NOBODY, False

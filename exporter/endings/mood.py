@@ -12,8 +12,9 @@ _ADVICE: Final = re.compile(
     r"|(?:may|might|can|could|would|will|likely to|known to|used to)"
     r" (?:still |also |then |easily )?"
     r"(?:be|lead|cause|run|ran|result|throw|raise|trigger|hit|get|see|go)"
-    r"|protects?|simulat\w{0,20}|guard\w{0,20}|documentation)"
+    r"|refer to|see the|documentation)"
     r" (?:\w{1,40} ){0,14}$"
+    r"| when (?:\w{1,40} ){0,4}(?:runs?|running|goes|you) (?:\w{1,40} ){0,4}$"
 )
 _PREPOSITION: Final = re.compile(
     r" (?:for|on|against|about|upon|case of|instead of|except|catch|raises?|mocks?|tests?|until)"
@@ -34,7 +35,7 @@ _NAME: Final = re.compile(
 _GOES_ON: Final = re.compile(
     r"(?<! try)(?<! by)(?<! consider)(?<! or)(?<! and)(?<! to)(?<! not)(?<! please)"
     r" (?:retrying|retried|will (?:be )?(?:retr\w{0,20}|try)"
-    r"|trying (?:again|batch|with|smaller|next)"
+    r"|trying (?:again|batch|with|smaller|next|\d{1,9}|to fall back)"
     r"|try again with|tries again|attempting to (?:recover|copy|retry|continue|free)"
     r"|fall(?:s|ing)? back|fell back|fallback to|skip(?:s|ping|ped)?|discard(?:s|ing|ed)?"
     r"|batch (?:was )?(?:removed|dropped)|recover(?:ed|ing)|ignor(?:es|ing|ed)|continuing"
@@ -45,6 +46,8 @@ _GOES_ON: Final = re.compile(
     r"|resum(?:es|ing|ed)) "
 )
 _ATTEMPT: Final = re.compile(r" attempt \d{1,9}(?: of \d{1,9})? (?:\w{1,40} ){0,3}retr")
+
+_ANNOUNCES: Final = re.compile(r" (?:attempting|trying|going) to (?:recover|retry|continue|free) ")
 
 
 def is_report(before: str, after: str, *, asked: bool = False) -> bool:
@@ -67,3 +70,8 @@ def is_report(before: str, after: str, *, asked: bool = False) -> bool:
 def goes_on(words: str) -> bool:
     """Say whether a line reports that the program goes on after a failure, or tries again."""
     return bool(_GOES_ON.search(words) or _ATTEMPT.search(words))
+
+
+def announces_recovery(words: str) -> bool:
+    """Say whether a line announces that the failure after it is being dealt with."""
+    return bool(_ANNOUNCES.search(words))

@@ -28,8 +28,9 @@ _INFRASTRUCTURE: Final = {
 }
 _BLOCK: Final = 12
 """Lines that an exception's message has, at most."""
+_SERVED: Final = re.compile(r"\b(?:200 OK|(?:GET|POST) /)")
 _PROGRESS: Final = re.compile(
-    r"\b(?:200 OK|loss[=: ]|it/s|step[ =:]\d|epoch[ =:]\d|iter(?:ation)?[ =:]\d|(?:GET|POST) /)",
+    r"\b(?:200 OK|(?:GET|POST) /|loss[=: ]|step[ =:]\d|epoch[ =:]\d|iter(?:ation)?[ =:]\d)",
     re.IGNORECASE,
 )
 _PROGRESS_LINES: Final = 2
@@ -43,38 +44,46 @@ def read(message: str | None) -> LastWords:
     said = _merged(said, lines)
     if not said:
         return NO_WORDS
-    memory = [each for each in said if each.cause is Cause.GPU_OOM]
     decisive = _decisive(said)
+    memory = [each for each in said if each.cause is Cause.GPU_OOM]
+    # Requests that are served and steps that are made show that a failure was survived.
+    ended = [each for each in memory if not _work_went_on(lines, each)]
     killed = any(each.kind is Kind.TEXT and echoes.child_was_killed(each.text) for each in lines)
     if decisive.cause is Cause.GPU_OOM:
-        last = [each for each in memory if each.number <= decisive.number or decisive is each]
-        if _program_went_on(lines, decisive):
-            return LastWords(None, gpu_oom_before=True, child_killed=killed)
-        return _of_memory(last or [decisive], child_killed=False)
-    if decisive.cause is Cause.HOST_OOM and decisive.failure is None and memory:
-        # A child was killed after, or because, an allocation had failed.
-        return _of_memory(memory, child_killed=killed)
+        if decisive in ended:
+            return _of_memory(ended)
+        return LastWords(gpu_oom_before=True, child_killed=killed)
+    if decisive.cause is Cause.HOST_OOM and decisive.failure is None and ended:
+        # A launcher killed the other processes after an allocation had failed in one of them.
+        return _of_memory(ended)
     return LastWords(
         decisive.cause,
         sure=decisive.sure,
         gpu_oom_before=bool(memory),
+        raised_before=any(each.weight is Weight.RAISED for each in ended),
         child_killed=killed,
     )
 
 
 def _decisive(said: Sequence[Statement]) -> Statement:
     """Return the statement that names the end."""
-    own = [each for each in said if each.cause not in _FOLLOWERS] or list(said)
+    own = [each for each in said if _is_own(each)] or list(said)
     thrown = [each for each in own if each.weight is Weight.RAISED]
     specific = [each for each in own if each.specific]
     if not thrown:
         strong = [each for each in specific if not (each.failure and each.failure.weak)]
-        return (strong or specific or own)[-1]
+        sure = [each for each in own if each.cause in _FOLLOWERS and each.sure]
+        return (sure or strong or specific or own)[-1]
     last = thrown[-1]
     later = [each for each in specific if each.number > last.number and _counts_after(each)]
     if later:
         return later[-1]
     return last if last.specific else _behind(last, specific) or last
+
+
+def _is_own(each: Statement) -> bool:
+    """Whether a statement can be the end's cause where followers are in the text, too."""
+    return each.cause not in _FOLLOWERS and (each.specific or each.weight is Weight.RAISED)
 
 
 def _counts_after(statement: Statement) -> bool:
@@ -138,23 +147,25 @@ def _names_more(each: Statement, head: Statement) -> bool:
     return not head.specific or head.cause is Cause.PEER
 
 
-def _program_went_on(lines: Sequence[Line], decisive: Statement) -> bool:
-    """Whether lines after a logged failure show work going on: requests served, steps made."""
-    if decisive.weight is Weight.RAISED:
-        return False
-    after = [line.text for line in lines[decisive.number + 1 :] if line.kind is Kind.TEXT]
-    return sum(bool(_PROGRESS.search(text)) for text in after) >= _PROGRESS_LINES
+def _work_went_on(lines: Sequence[Line], failed: Statement) -> bool:
+    """Whether the lines after a failure show requests that were served, or steps that were made.
+
+    After an exception only requests count: other ranks still print their last steps.
+    """
+    after = [line.text for line in lines[failed.number + 1 :] if line.kind is Kind.TEXT]
+    progress = _SERVED if failed.weight is Weight.RAISED else _PROGRESS
+    return sum(bool(progress.search(text)) for text in after) >= _PROGRESS_LINES
 
 
-def _of_memory(memory: Sequence[Statement], *, child_killed: bool) -> LastWords:
+def _of_memory(memory: Sequence[Statement]) -> LastWords:
     last = next((each for each in reversed(memory) if _did_not_fit(each)), memory[-1])
     return LastWords(
         Cause.GPU_OOM,
         sure=any(each.sure for each in memory),
-        child_killed=child_killed,
         asked_bytes=last.asked_bytes,
         free_bytes=last.free_bytes,
         own_limit=any(each.failure is not None and each.failure.own_limit for each in memory),
+        mentioned=all(each.weight is Weight.MENTIONED for each in memory),
         call_failed=memory[-1].weight is Weight.RAISED
         and any(each.failure is not None and each.failure.of_call for each in memory),
     )

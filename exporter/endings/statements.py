@@ -17,10 +17,13 @@ from exporter.model.ends import Cause
 class Weight(IntEnum):
     """How much a line counts for the end."""
 
-    PLAIN = 0
-    LOGGED = 1
-    """A logger, or the line itself, calls it an error."""
-    RAISED = 2
+    MENTIONED = 0
+    """Nothing in the line calls it a failure, but for the failure's name."""
+    PLAIN = 1
+    """The line's own words call it a failure."""
+    LOGGED = 2
+    """A logger calls it an error."""
+    RAISED = 3
     """An exception that nobody caught."""
 
 
@@ -60,6 +63,13 @@ _TENSORFLOW_REMAINS: Final = re.compile(r"report_tensor_allocations_upon_oom")
 _NEAR_BEFORE: Final = 8
 _NEAR_AFTER: Final = 3
 _AMOUNTS_AFTER: Final = 8
+_LOUD: Final = re.compile(r"\b(?:ERROR|FATAL|CRITICAL|SEVERE)\b")
+_LOUD_WITHIN: Final = 120
+_FAILS: Final = re.compile(
+    r"fail|error|fatal|abort|panic|exception|cannot|can't|unable|could ?n.t|could not|terminat"
+    r"|crash|refus|denied|exceed|exhaust|insufficient|not enough|asked|tried to|while trying",
+    re.IGNORECASE,
+)
 _FEWEST_WORDS: Final = 3
 """Of a logged error that is more than a mark."""
 
@@ -99,7 +109,9 @@ def _statement(lines: Sequence[Line], number: int, thrown: Raised | None) -> Sta
         return Statement(number, weight, named.cause, sure=named.sure, raised=thrown)
     failure = None if thrown and thrown.is_definite else _failure(lines, number, text)
     if failure is None:
-        return _unnamed(number, weight, thrown, text, plain)
+        if thrown and _goes_on_with_consequence(lines, number):
+            return None
+        return _unnamed(number, weight, thrown, text)
     if survived or _was_survived(lines, number):
         return None
     return _of_memory(lines, number, failure, weight, thrown)
@@ -108,15 +120,24 @@ def _statement(lines: Sequence[Line], number: int, thrown: Raised | None) -> Sta
 def _weight(line: Line, thrown: Raised | None) -> Weight:
     if thrown:
         return Weight.RAISED
-    return Weight.LOGGED if line.level >= Level.ERROR else Weight.PLAIN
+    if line.level >= Level.ERROR or _LOUD.search(line.text[:_LOUD_WITHIN]):
+        return Weight.LOGGED
+    return Weight.PLAIN if _FAILS.search(line.text) else Weight.MENTIONED
 
 
-def _unnamed(
-    number: int, weight: Weight, thrown: Raised | None, text: str, plain: str
-) -> Statement | None:
+def _goes_on_with_consequence(lines: Sequence[Line], number: int) -> bool:
+    """Whether the second line of an exception's message says what did not come about."""
+    after = _neighbour(lines, number, 1)
+    if after is None or after.kind is not Kind.TEXT or raised(after, None, None):
+        return False
+    return echoes.is_consequence(after.text, words(without_paths(after.text)))
+
+
+def _unnamed(number: int, weight: Weight, thrown: Raised | None, text: str) -> Statement | None:
     """Return a statement that something failed, in words that no rule knows."""
     if echoes.child_was_killed(text):
         return Statement(number, weight, Cause.HOST_OOM, sure=False, raised=thrown)
+    plain = words(without_paths(text))
     says_something = weight is Weight.LOGGED and len(plain.split()) >= _FEWEST_WORDS
     if (thrown or says_something) and not echoes.is_echo(text, plain):
         return Statement(number, weight, Cause.PROGRAM, specific=False, raised=thrown)
@@ -158,7 +179,8 @@ def _beside(lines: Sequence[Line], number: int, failure: Failure) -> Failure | N
     if failure.whose is Whose.EITHER:
         device = any(memory.names_device_call(each.text) for each in below)
         return replace(failure, whose=Whose.DEVICE) if device else failure
-    if any(memory.names_language(each.text) for each in (*speech, *below)):
+    beside = (*speech, *below)
+    if any(memory.names_language(each.text) or memory.names_host(each.text) for each in beside):
         return replace(failure, whose=Whose.HOST, weak=True)
     if any(memory.names_cuda(each.text) for each in (*calls, *speech, *below)):
         return replace(failure, whose=Whose.EITHER)
@@ -166,9 +188,12 @@ def _beside(lines: Sequence[Line], number: int, failure: Failure) -> Failure | N
 
 
 def _was_survived(lines: Sequence[Line], number: int) -> bool:
-    """Say whether the lines after a failure report that it was survived."""
-    near = lines[number + 1 : number + 1 + _NEAR_AFTER]
-    return any(_is_survival(each) for each in near if each.kind is Kind.TEXT)
+    """Say whether the lines beside a failure report that it was survived."""
+    before = lines[number - 1].text if number else ""
+    after = lines[number + 1 : number + 1 + _NEAR_AFTER]
+    return mood.announces_recovery(words(before)) or any(
+        _is_survival(each) for each in after if each.kind is Kind.TEXT
+    )
 
 
 def _is_survival(line: Line) -> bool:
@@ -184,6 +209,8 @@ def _of_memory(
     weight: Weight,
     thrown: Raised | None,
 ) -> Statement:
+    if lines[number].cut and _TORCH_REMAINS.search(lines[number].text):
+        weight = Weight.RAISED
     if failure.whose is Whose.HOST:
         return Statement(number, weight, Cause.HOST_OOM, failure=failure, raised=thrown)
     after = lines[number + 1 : number + 1 + _AMOUNTS_AFTER]

@@ -100,6 +100,8 @@ class LastWords:
     and for pinned memory of the host."""
     gpu_oom_before: bool = False
     """A device allocation failed earlier, and the program went on, or failed of something else."""
+    raised_before: bool = False
+    """That earlier failure was an exception of its own, not a line in a log."""
     child_killed: bool = False
     """It reports that a process of its own was killed with SIGKILL."""
     asked_bytes: int | None = None
@@ -109,6 +111,9 @@ class LastWords:
     own_limit: bool = False
     """The allocator that failed is the device's, and has a limit of its own below the device's
     size: it can fail while memory is free."""
+    mentioned: bool = False
+    """A line mentions it, and neither a logger nor an exception nor the line's own words call it a
+    failure. Help that no rule knows can look so."""
     call_failed: bool = False
     """An uncaught exception names the driver's call for device memory as what failed."""
 

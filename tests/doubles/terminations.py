@@ -25,6 +25,7 @@ BARE = LastWords(Cause.GPU_OOM, sure=False)
 HOST = LastWords(Cause.HOST_OOM)
 ELSE = LastWords(Cause.PROGRAM)
 EARLIER = LastWords(Cause.PROGRAM, gpu_oom_before=True)
+EARLIER_RAISED = LastWords(Cause.PROGRAM, gpu_oom_before=True, raised_before=True)
 BOARD = 80 * GIB
 SLICE = 10 * GIB
 TRAIN, OTHER = Container("ml", "train", "main"), Container("ml", "other", "main")

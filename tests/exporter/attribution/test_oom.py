@@ -28,6 +28,9 @@ from tests.doubles.terminations import (
     WORDS,
     ended,
 )
+from tests.doubles.terminations import (
+    EARLIER_RAISED as RAISED,
+)
 
 
 def device(
@@ -50,6 +53,8 @@ LIMITED = LastWords(Cause.GPU_OOM, asked_bytes=4 * GIB, own_limit=True)
 FAULT = LastWords(Cause.GPU_FAULT)
 SEGFAULT = LastWords(Cause.CRASH, sure=False)
 HEAP = LastWords(Cause.CRASH)
+MENTIONED = LastWords(Cause.GPU_OOM, mentioned=True)
+MENTIONED_CODE = LastWords(Cause.GPU_OOM, sure=False, mentioned=True)
 CHILD = LastWords(Cause.HOST_OOM, sure=False, child_killed=True)
 WORDS_CHILD = LastWords(Cause.GPU_OOM, child_killed=True)
 
@@ -126,7 +131,11 @@ CASES = (
     # Words that something else was said after
     case("a request failed, the server went on", POSSIBLE, ended(1, EARLIER), device(40, 0)),
     case("the same on a server that is always full", POSSIBLE, ended(1, EARLIER), STEADY),
-    case("the same, and the GPU filled up", LIKELY, ended(1, EARLIER), FILLED),
+    case("the same, and the GPU filled up", POSSIBLE, ended(1, EARLIER), FILLED),
+    case("an exception before another, and it filled up", LIKELY, ended(1, RAISED), FILLED),
+    case("the same, always full", POSSIBLE, ended(1, RAISED), STEADY),
+    case("words that may be help that nobody knows", LIKELY, ended(1, MENTIONED), FILLED),
+    case("the same, CUDA's one code", LIKELY, ended(1, MENTIONED_CODE), FILLED),
     case("the same, then killed", None, ended(137, EARLIER), FILLED),
     # It says that it failed of something else
     case("TensorFlow takes its memory, then a typo", POSSIBLE, ended(1, ELSE), FILLED),
@@ -257,6 +266,8 @@ terminations = st.builds(
         asked_bytes=st.none() | st.integers(0, 2 * BOARD),
         free_bytes=st.none() | st.integers(0, 2 * BOARD),
         own_limit=st.booleans(),
+        raised_before=st.booleans(),
+        mentioned=st.booleans(),
         call_failed=st.booleans(),
     ),
     reason=st.sampled_from(["Error", "OOMKilled", "Evicted", "Completed"]) | st.text(max_size=5),

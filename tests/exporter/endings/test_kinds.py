@@ -126,8 +126,22 @@ def test_what_says_that_it_failed_of_something_else_is_possible_at_most(text: st
         ),
     ],
 )
-def test_earlier_words_are_possible_or_likely_where_memory_agrees(text: str) -> None:
+def test_earlier_lines_of_a_log_are_possible(text: str) -> None:
+    assert ranks(text) == (POSSIBLE, POSSIBLE, POSSIBLE)
+
+
+def test_an_earlier_exception_is_likely_where_memory_agrees() -> None:
+    text = f"torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.00 GiB.\n{FILE}"
     assert ranks(text) == (POSSIBLE, POSSIBLE, LIKELY)
+
+
+@pytest.mark.parametrize("link", ["The above exception was the direct cause of the following"])
+def test_an_exception_that_was_raised_from_another_stands_for_it(link: str) -> None:
+    text = (
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 9.00 GiB.\n\n"
+        f"{link} exception:\n\npipeline.StepFailed: step 'encode'"
+    )
+    assert ranks(text) == (LIKELY, CONFIRMED, CONFIRMED)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def score(file: str) -> Score:
     return result
 
 
-@pytest.mark.parametrize("file", ["tuned_on.txt"])
+@pytest.mark.parametrize("file", ["tuned_on.txt", "held_out.txt", "fresh.txt", "fresh_2.txt"])
 def test_ends_are_read_as_well_as_promised(file: str) -> None:
     result = score(file)
     print(f"{file}: {result}")  # noqa: T201  (pytest -s shows the scores)
