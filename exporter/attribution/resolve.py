@@ -1,13 +1,16 @@
-"""Claims against the devices that we see: who holds which GPU or slice, and how much of it."""
+"""Resolves claims to devices: which container has which GPU or slice, and how much of it."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
-from exporter.attribution.device_ids import DeviceId, parse
+from exporter.attribution.device_ids import parse
+from exporter.attribution.directory import Device, Directory
 from exporter.model.claims import (
     Allocation,
     Claim,
@@ -18,12 +21,29 @@ from exporter.model.claims import (
     Resolution,
     Sharing,
 )
-from exporter.model.devices import Gpu, Slice
+from exporter.model.devices import Gpu
 from exporter.model.pods import DraDevice
 
-NO_DRA_DEVICES: Mapping[DraName, DraDevice] = MappingProxyType({})
+NO_DRA_DEVICES: Final[Mapping[DraName, DraDevice]] = MappingProxyType({})
 
-_NAMES_MPS = re.compile(r"(?:^|[^a-z0-9])mps(?:$|[^a-z0-9])")
+_Holders = Mapping[int | None, Mapping[Container, str]]
+"""The containers that have each share of a device, with the resources that they asked for."""
+
+_NAMES_MPS: Final = re.compile(r"(?:^|[^a-z0-9])mps(?:$|[^a-z0-9])")
+
+
+class Unresolved(StrEnum):
+    """Why a claim matches no device."""
+
+    UNKNOWN_FORM = "unknown_form"
+    """The device id has no form that the exporter knows."""
+    NO_SUCH_DEVICE = "no_such_device"
+    MIG_ENABLED = "mig_enabled"
+    """The id names a whole GPU, but the GPU is divided into slices."""
+    DRA = "dra"
+    """No ResourceSlice publishes the device, or the exporter does not watch ResourceSlices."""
+    DRA_AMBIGUOUS = "dra_ambiguous"
+    """The published device may be any of several slices."""
 
 
 def resolve(
@@ -32,127 +52,82 @@ def resolve(
     mps_gpus: AbstractSet[str] = frozenset(),
     dra_devices: Mapping[DraName, DraDevice] = NO_DRA_DEVICES,
 ) -> Resolution:
-    """Find the device of each claim, and how much of it each container holds.
+    """Return the allocations that the claims amount to, and count the claims that match no device.
 
-    ``mps_gpus`` holds the uuids of the GPUs on which MPS clients run: ids alone do not tell MPS
-    from time-slicing. A resource that is named after MPS says so too. ``dra_devices`` are what DRA
-    drivers publish, by driver, pool and device.
+    ``mps_gpus`` holds the UUIDs of the GPUs on which MPS clients run. It is needed because device
+    ids do not distinguish MPS from time-slicing. ``dra_devices`` are the devices that DRA drivers
+    publish.
 
-    - An id belongs to the container whose claim was seen last (``Claim.since``): kubelets go on
-      listing ended pods while their devices are with others already. Claims seen in the same
-      answer can't be told apart: they split the id, and are not ``sole``. An id is one share of
-      its device, or all of it.
-    - ``share`` is the shares held of all that are advertised or held by anyone. If the plugin was
-      reconfigured, so that whole and shared ids of one device are held at once, all are scaled to
-      sum to 1, and none is ``sole``.
-    - GKE names a slice by its GPU instance only; that is the instance's leading slice.
-    - Memory and activity belong to a GPU instance, so a slice that has its instance for itself is
-      the only kind of slice whose holder is ``sole``.
-
-    - Containers that share a DRA claim all hold its device, in equal parts. A slice that is made on
-      claiming has no uuid in advance: it is its GPU's slice of that profile and place, or, where
-      no place is known, its only one of that profile, or ambiguous.
-
-    ``unresolved`` counts claims as ``unknown_form``, ``no_such_device``, ``mig_enabled`` (a whole
-    GPU that is cut into slices), ``dra`` (no ResourceSlice tells the device, or nobody looks) and
-    ``dra_ambiguous``.
+    - **Who has an id.** Kubelets go on listing pods that have ended, while other pods have their
+      devices already. So an id belongs to the container whose claim was first seen last
+      (``Claim.since``). Claims that were first seen in the same answer split the id.
+    - **How much of the device** (``share``). An id stands for one share of its device, or for the
+      whole device. A container's ``share`` is the number of its shares, divided by the number of
+      all shares that the kubelet advertises or that are claimed. After the device plugin was
+      reconfigured, whole ids and shared ids of one device may be claimed at once. Then the shares
+      are scaled so that they sum to 1.
+    - **Whether alone** (``sole``). A container is the sole one on its device if nobody else has a
+      claim on the device, if its own id stands for the whole device, and, for a slice, if no other
+      slice has the same GPU instance, because memory and activity belong to the GPU instance.
+    - **DRA.** Containers that share a ResourceClaim have its device in equal shares.
     """
-    directory = _Directory(gpus)
-    holdings: dict[str, _Holdings] = {}
+    directory = Directory(gpus)
+    devices: dict[str, _ClaimedDevice] = {}
     unresolved: Counter[str] = Counter()
     for dra_claim in claims.dra:
-        published = dra_devices.get(dra_claim.device_name)
-        found = directory.find_dra(published) if published else []
-        if published is None:
-            unresolved["dra"] += 1
-        elif len(found) != 1:
-            unresolved["dra_ambiguous" if found else "no_such_device"] += 1
+        candidate = _find_dra(dra_devices.get(dra_claim.device_name), directory)
+        if isinstance(candidate, Unresolved):
+            unresolved[candidate.value] += 1
         else:
-            (device,) = found
-            holdings.setdefault(device.uuid, _Holdings(device)).dra[dra_claim.container] = dra_claim
+            claimed = devices.setdefault(candidate.uuid, _ClaimedDevice(candidate))
+            claimed.dra[dra_claim.container] = dra_claim
     for claim in claims.held:
-        device_id = parse(claim.device_id)
-        claimed = directory.find(device_id) if device_id else None
-        if device_id is None:
-            unresolved["unknown_form"] += 1
-        elif claimed is None:
-            unresolved["no_such_device"] += 1
-        elif claimed.part is None and claimed.gpu.mig_enabled:
-            unresolved["mig_enabled"] += 1
+        found = _find(claim, directory)
+        if isinstance(found, Unresolved):
+            unresolved[found.value] += 1
         else:
-            holdings.setdefault(claimed.uuid, _Holdings(claimed)).add(claim, device_id.share)
-    advertised = _advertised_shares(claims.allocatable, directory) if holdings else {}
+            device, share = found
+            devices.setdefault(device.uuid, _ClaimedDevice(device)).add(claim, share)
+    advertised = _advertised_shares(claims.allocatable, directory) if devices else {}
     return Resolution(
         allocations=tuple(
             allocation
-            for uuid, held in holdings.items()
-            for allocation in held.allocations(advertised.get(uuid, set()), mps_gpus)
+            for uuid, each in devices.items()
+            for allocation in each.allocations(advertised.get(uuid, set()), mps_gpus)
         ),
         unresolved=dict(unresolved),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Device:
-    gpu: Gpu
-    part: Slice | None = None
+def _find(claim: Claim, directory: Directory) -> tuple[Device, int | None] | Unresolved:
+    """Return the device and the number of the share that an id stands for, or why there is none.
 
-    @property
-    def uuid(self) -> str:
-        return self.part.uuid if self.part else self.gpu.uuid
+    The share is ``None`` if the id stands for the whole device.
+    """
+    device_id = parse(claim.device_id)
+    if device_id is None:
+        return Unresolved.UNKNOWN_FORM
+    device = directory.find(device_id)
+    if device is None:
+        return Unresolved.NO_SUCH_DEVICE
+    if device.slice is None and device.gpu.mig_enabled:
+        return Unresolved.MIG_ENABLED
+    return device, device_id.share
 
-    @property
-    def shares_gpu_instance(self) -> bool:
-        return self.part is not None and any(
-            other.gpu_instance == self.part.gpu_instance and other.uuid != self.part.uuid
-            for other in self.gpu.slices
-        )
 
-
-class _Directory:
-    """Every name under which a device may be claimed. Finding is equality, never resemblance."""
-
-    def __init__(self, gpus: Iterable[Gpu]) -> None:
-        self._devices: dict[DeviceId, _Device] = {}
-        for gpu in gpus:
-            whole = _Device(gpu)
-            self._devices[DeviceId(uuid=gpu.uuid)] = whole
-            self._devices[DeviceId(index=gpu.index)] = whole
-            minor = gpu.minor_number
-            if minor is not None:
-                self._devices[DeviceId(minor_number=minor)] = whole
-            leading = gpu.leading_slices
-            for part in gpu.slices:
-                device, instance = _Device(gpu, part), part.gpu_instance
-                self._devices[DeviceId(uuid=part.uuid)] = device
-                by_instances = DeviceId(
-                    uuid=gpu.uuid, gpu_instance=instance, compute_instance=part.compute_instance
-                )
-                self._devices[by_instances] = device
-                if minor is not None and part in leading:
-                    self._devices[DeviceId(minor_number=minor, gpu_instance=instance)] = device
-
-    def find(self, device_id: DeviceId) -> _Device | None:
-        return self._devices.get(replace(device_id, share=None))
-
-    def find_dra(self, published: DraDevice) -> list[_Device]:
-        """Return every device that it may be."""
-        if published.uuid:
-            device = self.find(DeviceId(uuid=published.uuid))
-            return [device] if device else []
-        parent = self.find(DeviceId(uuid=published.parent_uuid)) if published.parent_uuid else None
-        if parent is None:
-            return []
-        cut = [part for part in parent.gpu.slices if part.profile == published.profile]
-        if any(part.placement_start is not None for part in cut):
-            cut = [part for part in cut if part.placement_start == published.placement_start]
-        return [_Device(parent.gpu, part) for part in cut]
+def _find_dra(published: DraDevice | None, directory: Directory) -> Device | Unresolved:
+    if published is None:
+        return Unresolved.DRA
+    candidates = directory.find_dra(published)
+    if not candidates:
+        return Unresolved.NO_SUCH_DEVICE
+    return candidates[0] if len(candidates) == 1 else Unresolved.DRA_AMBIGUOUS
 
 
 def _advertised_shares(
-    allocatable: Mapping[str, tuple[str, ...]] | None, directory: _Directory
+    allocatable: Mapping[str, tuple[str, ...]] | None, directory: Directory
 ) -> dict[str, set[int]]:
-    """Return the shares of each shared device by its uuid."""
+    """Return the numbers of the shares that the kubelet advertises of each device, by UUID."""
     shares: defaultdict[str, set[int]] = defaultdict(set)
     for ids in (allocatable or {}).values():
         for device_id in filter(None, map(parse, ids)):
@@ -163,11 +138,12 @@ def _advertised_shares(
 
 
 @dataclass(slots=True)
-class _Holdings:
-    """The claims on one device, by share (``None``: all of it)."""
+class _ClaimedDevice:
+    """A device and the claims on it."""
 
-    device: _Device
+    device: Device
     claims: dict[int | None, list[Claim]] = field(default_factory=dict)
+    """By the number of the share that the id stands for; ``None``: the whole device."""
     dra: dict[Container, DraClaim] = field(default_factory=dict)
 
     def add(self, claim: Claim, share: int | None) -> None:
@@ -176,47 +152,70 @@ class _Holdings:
     def allocations(
         self, advertised: AbstractSet[int], mps_gpus: AbstractSet[str]
     ) -> Iterator[Allocation]:
+        """Yield an allocation for each container that has the device or a share of it.
+
+        ``advertised`` are the numbers of the device's shares that the kubelet advertises.
+        """
+        holders = {share: _newest(claims) for share, claims in self.claims.items()}
+        sharing = {who for share, found in holders.items() if share is not None for who in found}
+        resources = self._resources(holders)
         size = max(1, len(advertised | (self.claims.keys() - {None})))
-        units: defaultdict[Container, float] = defaultdict(float)
-        resources: dict[Container, str] = {}
-        sharing: set[Container] = set()
-        for share, claims in self.claims.items():
-            holders = _newest(claims)
-            for container, resource in holders.items():
-                units[container] += (size if share is None else 1) / len(holders)
-                resources.setdefault(container, resource)
-            if share is not None:
-                sharing.update(holders)
-        for container, dra_claim in self.dra.items():
-            units[container] += size / len(self.dra)
-            resources.setdefault(container, dra_claim.driver)
-        total = sum(units.values())
-        alone = len(units) == 1 and not self.device.shares_gpu_instance
-        for container, held in units.items():
-            resource = resources[container]
-            through = self.dra.get(container)
-            if through:
-                kind = Sharing.DRA
-            elif container in sharing:
-                mps = self.device.uuid in mps_gpus or _NAMES_MPS.search(resource)
-                kind = Sharing.MPS if mps else Sharing.TIME_SLICED
-            else:
-                kind = Sharing.MIG if self.device.part else Sharing.EXCLUSIVE
+        shares = self._shares(holders, size)
+        total = sum(shares.values())
+        alone = len(shares) == 1 and not self.device.shares_gpu_instance
+        for container, count in shares.items():
+            resource, dra = resources[container], self.dra.get(container)
+            uses_mps = self.device.uuid in mps_gpus or bool(_NAMES_MPS.search(resource))
             yield Allocation(
                 container=container,
                 resource=resource,
-                sharing=kind,
+                sharing=self._kind(dra, shares=container in sharing, uses_mps=uses_mps),
                 gpu=self.device.gpu,
-                slice=self.device.part,
-                share=held / max(size, total),
+                slice=self.device.slice,
+                share=count / max(size, total),
                 sole=alone and container not in sharing,
-                claim_namespace=through.claim_namespace if through else "",
-                claim_name=through.claim_name if through else "",
+                claim_namespace=dra.claim_namespace if dra else "",
+                claim_name=dra.claim_name if dra else "",
             )
+
+    def _shares(self, holders: _Holders, size: int) -> dict[Container, float]:
+        """Return how many of the device's ``size`` shares each container has.
+
+        The id of the whole device stands for all shares, and so does a DRA claim. Containers that
+        have the same id split what it stands for evenly.
+        """
+        shares: defaultdict[Container, float] = defaultdict(float)
+        for share, found in holders.items():
+            for container in found:
+                shares[container] += (size if share is None else 1) / len(found)
+        for container in self.dra:
+            shares[container] += size / len(self.dra)
+        return shares
+
+    def _resources(self, holders: _Holders) -> dict[Container, str]:
+        """Return the resource that each container asked for: of several, the first."""
+        resources: dict[Container, str] = {}
+        for found in holders.values():
+            for container, resource in found.items():
+                resources.setdefault(container, resource)
+        for container, claim in self.dra.items():
+            resources.setdefault(container, claim.driver)
+        return resources
+
+    def _kind(self, dra: DraClaim | None, *, shares: bool, uses_mps: bool) -> Sharing:
+        """Return the way in which a container has the device, by its claims."""
+        if dra:
+            return Sharing.DRA
+        if shares:
+            return Sharing.MPS if uses_mps else Sharing.TIME_SLICED
+        return Sharing.MIG if self.device.slice else Sharing.EXCLUSIVE
 
 
 def _newest(claims: Sequence[Claim]) -> dict[Container, str]:
-    """Return who holds an id, with the resource's name: whoever was seen with it last."""
+    """Return the containers that have an id, with the resource of each claim.
+
+    These are the containers whose claims were first seen last.
+    """
     latest = max(claim.since for claim in claims)
     holders: dict[Container, str] = {}
     for claim in claims:
