@@ -1,14 +1,15 @@
-"""Families of containers: who holds what, and what it was used for."""
+"""Families of containers: which devices they have, and what they use them for."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import readable
 from exporter.model.claims import Allocation
 from exporter.model.oom import OomTotals
-from exporter.model.snapshot import ContainerSample, Snapshot, Unattributed
+from exporter.model.snapshot import IDLE_RATIO, ContainerSample, Snapshot, Unattributed
 
-_CONTAINER = ("namespace", "pod", "container", "uuid", "gpu")
+_CONTAINER: Final = ("namespace", "pod", "container", "uuid", "gpu")
 
 
 def _labels(allocation: Allocation) -> tuple[str, ...]:
@@ -64,9 +65,9 @@ def _last_oom(name: str, text: str, value: Callable[[OomTotals], float | None]) 
 def _cotenant_memory(snapshot: Snapshot) -> Iterator[Point]:
     for sample in snapshot.containers:
         last = sample.oom.last if sample.oom else None
-        for holder, held in (last.cotenant_bytes if last else {}).items():
-            cotenant = (holder.namespace, holder.pod, holder.name)
-            yield (*_labels(sample.allocation), *cotenant), held
+        for other, used in (last.cotenant_bytes if last else {}).items():
+            cotenant = (other.namespace, other.pod, other.name)
+            yield (*_labels(sample.allocation), *cotenant), used
 
 
 def _host_oom_kills(snapshot: Snapshot) -> Iterator[Point]:
@@ -77,7 +78,7 @@ def _host_oom_kills(snapshot: Snapshot) -> Iterator[Point]:
 def _unattributed(name: str, text: str, value: Callable[[Unattributed], float | None]) -> Family:
     def points(snapshot: Snapshot) -> Iterator[Point]:
         for sample, _ in readable(snapshot):
-            for uuid in (sample.gpu.uuid, *(part.uuid for part in sample.gpu.slices)):
+            for uuid in (sample.gpu.uuid, *(slice_.uuid for slice_ in sample.gpu.slices)):
                 rest = snapshot.unattributed.get(uuid)
                 if rest and (number := value(rest)) is not None:
                     yield (uuid, str(sample.gpu.index)), number
@@ -85,13 +86,14 @@ def _unattributed(name: str, text: str, value: Callable[[Unattributed], float | 
     return Family(name, text, ("uuid", "gpu"), points)
 
 
-CONTAINERS = (
+CONTAINERS: Final = (
     Family(
         "gpu_allocation_info",
-        "A container holds a device: a whole GPU, a MIG slice, or a share of either; the value"
-        " is 1. sharing: exclusive, mig, time_sliced, mps, dra. With the pod watch on, it names"
-        " what brought the pod about, and has a label_… for each pod label that is allowed. exempt:"
-        " underuse, memory, all, of which alerts the pod's kube-gpu-exporter/exempt wants none.",
+        "A device is allocated to a container: a whole GPU, a MIG slice, or a share of either. The"
+        " value is 1. sharing is exclusive, mig, time_sliced, mps or dra. With the pod watch on,"
+        " workload_kind and workload name what created the pod, each pod label that is allowed"
+        " becomes a label_…, and exempt lists the groups of alerts (underuse, memory, all) that the"
+        " pod declines with kube-gpu-exporter/exempt.",
         (
             *_CONTAINER,
             "resource",
@@ -109,105 +111,110 @@ CONTAINERS = (
     ),
     _family(
         "gpu_container_allocated_seconds_total",
-        "Device-seconds that the container has held; on a shared device, in proportion to the"
-        " shares held of those that the node advertises.",
+        "Device-seconds for which the device has been allocated to the container. On a shared"
+        " device, they count in proportion to the container's shares of all shares that the node"
+        " advertises.",
         lambda c: c.allocated_seconds,
     ),
     _family(
         "gpu_container_busy_seconds_total",
-        "Time integral of the device's utilization while the container held it; of a shared GPU,"
-        " the part that its processes had, where those can be told apart.",
+        "Time integral of the device's utilization while the device was allocated to the container."
+        " On a shared GPU, only the work of the container's own processes counts, and the series is"
+        " absent where processes can't be attributed to containers.",
         lambda c: c.busy_seconds,
     ),
     _family(
         "gpu_container_utilization_ratio",
-        "Utilization of the container's device, mean over the last full tick; of a shared GPU, the"
-        " part that its processes had.",
+        "Utilization of the container's device, mean over the last full tick. On a shared GPU, only"
+        " the work of the container's own processes counts.",
         lambda c: c.utilization_ratio,
     ),
     _family(
         "gpu_container_utilization_peak_ratio",
-        "Highest utilization of the container's device since the exporter heard that the container"
-        " was last started, of the driver's samples (some 5 a second), under MIG of the means over"
-        " a full tick; of a shared GPU, of those of its part. Without the pod watch, since it got"
-        " the device.",
+        "Highest utilization of the container's device in the container's present run, by the"
+        " driver's samples (about 5 per second). Under MIG and on a shared GPU, it is the highest"
+        " mean over a full tick. Without the pod watch, it counts from the allocation.",
         lambda c: c.utilization_peak_ratio,
     ),
     _family(
         "gpu_container_idle_seconds",
-        "Time since the container's device was last busy (1 % or more over a full tick), or since"
-        " the container got it, as far as the exporter has seen.",
+        "Time since the container's device was last busy, which means a utilization of"
+        f" {IDLE_RATIO * 100:g} % or more over a full tick. If the exporter never saw the device"
+        " busy, it counts from the allocation, or from the start of the exporter.",
         lambda c: c.idle_seconds,
     ),
     _family(
         "gpu_container_memory_used_bytes",
-        "Device memory in use on the container's device; of a shared device, what its processes"
-        " hold.",
+        "Device memory in use on the container's device. On a shared device, only the memory of the"
+        " container's own processes counts.",
         lambda c: c.memory_used_bytes,
     ),
     _family(
         "gpu_container_memory_limit_bytes",
-        "Device memory of the device that the container holds alone. Of a shared device none is"
-        " its own.",
+        "All the memory of a device that is allocated to this container alone. A container on a"
+        " shared device has no limit of its own.",
         lambda c: c.memory_limit_bytes,
     ),
     _family(
         "gpu_container_memory_peak_bytes",
-        "Highest device memory use since the exporter heard that the container was last started, as"
-        " the fast tick saw it; without the pod watch, since the container got the device.",
+        "Highest use of device memory in the container's present run, as the fast tick saw it."
+        " Without the pod watch, it counts from the allocation.",
         lambda c: c.memory_peak_bytes,
     ),
     _family(
         "gpu_container_energy_joules_total",
-        "The board's energy while the container held it: by its busy time, and its part of the idle"
-        " time. Under MIG the busy part is split by SMs in use, the idle part by the slices' size.",
+        "Energy that the board used for the container: for its busy time, and for its share of the"
+        " idle time. Under MIG, busy energy is split by the SMs in use, and idle energy by the size"
+        " of the slices.",
         lambda c: c.energy_joules,
     ),
     Family(
         "gpu_container_oom_events_total",
-        "Ends of the container for want of GPU memory, by how certain that is: confirmed, likely,"
-        " possible. With the pod watch on.",
+        "How often the container ran out of GPU memory and ended, by how certain that is:"
+        " confirmed, likely, possible. With the pod watch on.",
         (*_CONTAINER, "confidence"),
         _oom_events,
     ),
     _last_oom(
         "gpu_container_oom_last_timestamp_seconds",
-        "When the container last ended for want of GPU memory, in Unix time.",
+        "When the container last ended because it ran out of GPU memory, in Unix time.",
         lambda oom: oom.last.termination.finished_at if oom.last else None,
     ),
     Family(
         "gpu_container_oom_cotenant_memory_bytes",
-        "What others held of a shared device when the container last ended for want of memory.",
+        "Memory that each other container on a shared device used when this container last ran out"
+        " of GPU memory.",
         (*_CONTAINER, "cotenant_namespace", "cotenant_pod", "cotenant_container"),
         _cotenant_memory,
     ),
     Family(
         "gpu_container_host_oom_kills_total",
-        "How often the kernel killed the container for want of the host's memory, while it held a"
-        " GPU. With the pod watch on.",
+        "How often the kernel killed the container because the host ran out of memory, while a GPU"
+        " was allocated to the container. With the pod watch on.",
         ("namespace", "pod", "container"),
         _host_oom_kills,
     ),
 )
 
-UNATTRIBUTED = (
+UNATTRIBUTED: Final = (
     _unattributed(
         "gpu_unattributed_busy_seconds_total",
-        "Busy time of a device that is booked on no container: of processes outside Kubernetes, of"
-        " times when nobody held it, of claims that can't be resolved (gpu_unresolved_claims), or"
-        " of which nobody can tell whose it was.",
+        "Busy time of a device that is attributed to no container: of processes outside Kubernetes,"
+        " of times in which the device was not allocated, of claims that match no device"
+        " (gpu_unresolved_claims), and of times when the container could not be determined.",
         lambda rest: rest.busy_seconds,
     ),
     _unattributed(
         "gpu_unattributed_energy_joules_total",
-        "Energy of a device that is booked on no container, as its busy time is; also of what was"
-        " idle while nobody held it.",
+        "Energy of a device that is attributed to no container: the energy of unattributed busy"
+        " time, and the idle energy of times in which the device was not allocated.",
         lambda rest: rest.energy_joules,
     ),
     _unattributed(
         "gpu_unattributed_memory_bytes",
-        "Device memory that no container's process holds; the driver's own contexts included, and"
-        " what containers hold whose claims can't be resolved (gpu_unresolved_claims).",
+        "Device memory in use that is attributed to no container: of the driver, of processes"
+        " outside Kubernetes, and of containers whose claims match no device"
+        " (gpu_unresolved_claims).",
         lambda rest: rest.memory_bytes,
     ),
 )

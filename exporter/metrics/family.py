@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from exporter.model.snapshot import Snapshot
 
 Point = tuple[tuple[str, ...], float]
 """Label values, in the order of the family's labels, and a value in base units."""
 
-UNITS = ("bytes", "seconds", "watts", "joules", "celsius", "hertz", "ratio")
+UNITS: Final = ("bytes", "seconds", "watts", "joules", "celsius", "hertz", "ratio")
 
 
 class Kind(StrEnum):
@@ -20,10 +21,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One family. Its name tells its kind and its unit, so neither is said twice."""
+    """One family. The name implies the kind and the unit, so that they are not stated twice."""
 
     name: str
-    """As it is scraped, with ``_total`` or ``_info``."""
+    """The name in a scrape, with ``_total`` or ``_info``."""
     help: str
     labels: tuple[str, ...]
     points: Callable[[Snapshot], Iterable[Point]]
@@ -38,7 +39,7 @@ class Family:
 
     @property
     def base_name(self) -> str:
-        """The name as OpenMetrics writes it in metadata: without the kind's suffix."""
+        """The name in the metadata of OpenMetrics, without the suffix of the kind."""
         return self.name.removesuffix("_total").removesuffix("_info")
 
     @property

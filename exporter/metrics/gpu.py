@@ -1,13 +1,14 @@
-"""Families of whole GPUs: what they do."""
+"""Families of whole GPUs: what they do and what they use."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from exporter.metrics.family import Family, Point
 from exporter.model.devices import Gpu
 from exporter.model.snapshot import GpuData, GpuSample, Snapshot
 
-GPU_LABELS = ("uuid", "gpu")
-_MIG_MODES = {None: "unsupported", False: "disabled", True: "enabled"}
+GPU_LABELS: Final = ("uuid", "gpu")
+_MIG_MODES: Final = {None: "unsupported", False: "disabled", True: "enabled"}
 
 
 def gpu_labels(gpu: Gpu) -> tuple[str, str]:
@@ -15,7 +16,7 @@ def gpu_labels(gpu: Gpu) -> tuple[str, str]:
 
 
 def readable(snapshot: Snapshot) -> Iterator[tuple[GpuSample, GpuData]]:
-    """Yield the GPUs that have data; the others have health alone."""
+    """Yield the GPUs that have data. All other GPUs have only health."""
     for sample in snapshot.gpus:
         if sample.data is not None:
             yield sample, sample.data
@@ -68,7 +69,7 @@ def _processes(data: GpuData) -> Mapping[str, float]:
     return counts
 
 
-IDENTITY = (
+IDENTITY: Final = (
     Family(
         "gpu_info",
         "Facts about a GPU that can be read now; the value is 1.",
@@ -89,16 +90,16 @@ IDENTITY = (
     ),
 )
 
-UTILIZATION = (
+UTILIZATION: Final = (
     per_gpu(
         "gpu_utilization_ratio",
-        "Share of time in which any kernel ran, mean over the last full tick. On a MIG board: the"
-        " slices' mean weighted by SMs, where the hardware tells it (Hopper and newer).",
+        "Share of time in which any kernel ran, mean over the last full tick. On a MIG board, the"
+        " mean of the slices weighted by SMs, where the hardware reports it (Hopper and newer).",
         lambda d: d.device.utilization_ratio,
     ),
     per_gpu(
         "gpu_utilization_peak_ratio",
-        "Highest utilization sample of the peak window; the driver samples about 5 times a second.",
+        "Highest utilization sample of the peak window. The driver samples about 5 times a second.",
         lambda d: d.device.utilization_peak_ratio,
     ),
     per_gpu(
@@ -141,20 +142,20 @@ UTILIZATION = (
     per_gpu_by(
         "type",
         "gpu_processes",
-        "Processes that hold a context on the GPU, by type. A process may have several types.",
+        "Processes that have a context on the GPU, by type. A process may have several types.",
         _processes,
     ),
 )
 
-MEMORY = (
+MEMORY: Final = (
     per_gpu(
         "gpu_memory_total_bytes",
-        "Device memory that the board has.",
+        "Device memory of the board.",
         lambda d: d.fast.memory.total_bytes if d.fast.memory else None,
     ),
     per_gpu(
         "gpu_memory_used_bytes",
-        "Device memory allocated by processes; without what the driver reserves, where it tells.",
+        "Device memory in use, without the memory that the driver reserves, where it reports that.",
         lambda d: d.fast.memory.used_bytes if d.fast.memory else None,
     ),
     per_gpu(
@@ -164,21 +165,21 @@ MEMORY = (
     ),
     per_gpu(
         "gpu_memory_reserved_bytes",
-        "Device memory that driver and firmware keep for themselves.",
+        "Device memory that the driver and the firmware keep for themselves.",
         lambda d: d.fast.memory.reserved_bytes if d.fast.memory else None,
     ),
     per_gpu(
         "gpu_memory_used_peak_bytes",
-        "Highest device memory use of the peak window, as the fast tick saw it.",
+        "Highest use of device memory in the peak window, as the fast tick saw it.",
         lambda d: d.device.memory_used_peak_bytes,
     ),
 )
 
-POWER_AND_CLOCKS = (
+POWER_AND_CLOCKS: Final = (
     per_gpu(
         "gpu_power_draw_watts",
-        "Power that the board draws: its mean over about a second on newer boards, the value of the"
-        " moment on older ones.",
+        "Power that the board draws: the mean over about a second on newer boards, the momentary"
+        " value on older boards.",
         lambda d: d.full.power_draw_watts,
     ),
     per_gpu(
@@ -206,13 +207,13 @@ POWER_AND_CLOCKS = (
     per_gpu_by(
         "reason",
         "gpu_clock_event_active",
-        "A reason keeps the clocks down at this moment; the value is 1. Without one, no series.",
+        "A reason keeps the clocks down at this moment. The value is 1; other reasons are absent.",
         lambda d: {reason: 1 for reason, active in d.full.clock_event_active.items() if active},
     ),
     per_gpu_by(
         "reason",
         "gpu_clock_event_seconds_total",
-        "Time for which a reason has kept the clocks down, by the driver's own count.",
+        "Time for which a reason has kept the clocks down, as the driver counts it.",
         lambda d: d.totals.clock_event_seconds,
     ),
     per_gpu(
@@ -240,7 +241,7 @@ POWER_AND_CLOCKS = (
     per_gpu_by(
         "fan",
         "gpu_fan_speed_ratio",
-        "Intended speed of a fan, of its maximum.",
+        "Intended speed of a fan, as a fraction of its maximum speed.",
         lambda d: d.full.fan_speed_ratio,
     ),
 )

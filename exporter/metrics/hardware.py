@@ -1,6 +1,7 @@
 """Families of whole GPUs: their links and their health as hardware."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import GPU_LABELS, gpu_labels, per_gpu, per_gpu_by, readable
@@ -34,15 +35,15 @@ def _xid_last(snapshot: Snapshot) -> Iterator[Point]:
             yield (*gpu_labels(sample.gpu), str(xid), action(xid)), total.last_timestamp
 
 
-LINKS = (
+LINKS: Final = (
     per_gpu(
         "gpu_pcie_receive_bytes_total",
-        "Bytes received over PCIe since the exporter started: mean rates times their intervals.",
+        "Bytes received over PCIe since the exporter started, by mean rates over intervals.",
         lambda d: d.totals.pcie_receive_bytes,
     ),
     per_gpu(
         "gpu_pcie_transmit_bytes_total",
-        "Bytes sent over PCIe since the exporter started: mean rates times their intervals.",
+        "Bytes sent over PCIe since the exporter started, by mean rates over intervals.",
         lambda d: d.totals.pcie_transmit_bytes,
     ),
     per_gpu(
@@ -52,7 +53,7 @@ LINKS = (
     ),
     per_gpu(
         "gpu_pcie_link_generation",
-        "PCIe generation that the link runs at now; lower while idle.",
+        "PCIe generation that the link runs at now. It is lower while the GPU is idle.",
         lambda d: d.slow.pcie_link_generation,
     ),
     per_gpu(
@@ -62,12 +63,12 @@ LINKS = (
     ),
     per_gpu(
         "gpu_pcie_link_generation_max",
-        "Highest PCIe generation that board and slot can do together.",
+        "Highest PCIe generation that both the board and the slot support.",
         lambda d: d.full.gpu.pcie_link_generation_max,
     ),
     per_gpu(
         "gpu_pcie_link_width_max",
-        "Most PCIe lanes that board and slot can use together.",
+        "Most PCIe lanes that both the board and the slot support.",
         lambda d: d.full.gpu.pcie_link_width_max,
     ),
     per_gpu(
@@ -93,7 +94,7 @@ LINKS = (
     ),
 )
 
-HEALTH = (
+HEALTH: Final = (
     Family(
         "gpu_ecc_errors_total",
         "ECC errors over the board's life, by severity (corrected, uncorrected) and location.",
@@ -103,7 +104,7 @@ HEALTH = (
     per_gpu_by(
         "cause",
         "gpu_remapped_rows",
-        "Memory rows that were replaced by spare ones, by the errors that caused it.",
+        "Memory rows that were replaced by spare rows, by the kind of error that caused it.",
         lambda d: d.slow.remapped_rows,
     ),
     per_gpu(
@@ -125,7 +126,7 @@ HEALTH = (
     per_gpu_by(
         "cause",
         "gpu_retired_pages",
-        "Memory pages taken out of use, by the errors that caused it (before Ampere).",
+        "Memory pages that were taken out of use, by the kind of error (before Ampere).",
         lambda d: d.slow.retired_pages,
     ),
     per_gpu(
@@ -142,8 +143,8 @@ HEALTH = (
     ),
     Family(
         "gpu_xid_errors_total",
-        "XIDs that the driver has reported since the exporter started, by code and by what NVIDIA"
-        " says to do. Told also while the GPU can't be read.",
+        "XIDs that the driver has reported since the exporter started, by code and by the action"
+        " that NVIDIA recommends. Also exported while the GPU can't be read.",
         (*GPU_LABELS, "xid", "action"),
         _xid_errors,
     ),

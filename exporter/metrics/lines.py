@@ -1,6 +1,7 @@
-"""prometheus_client's encoding of our families, with each series' labels encoded only once."""
+"""Encodes families as prometheus_client does, but the labels of each series only once."""
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -10,8 +11,8 @@ from exporter.metrics.family import Family, Point
 
 _number: Callable[[float], str] = floatToGoString
 Encode = Callable[[Collector], bytes]
-EOF = "# EOF\n"
-"""The end of an OpenMetrics exposition; it stands once, after all families."""
+EOF: Final = "# EOF\n"
+"""The last line of an OpenMetrics exposition, after all families."""
 
 
 class One(Collector):
@@ -27,9 +28,9 @@ class One(Collector):
 class Lines:
     """Encodes families in one format.
 
-    Escaping labels is most of what an exposition costs, and from one snapshot to the next few
-    series come and go. So the encoder's line of a series is kept up to its value, and next time
-    only the value is put behind it.
+    Most of the cost of an exposition is the escaping of labels, and few series come and go from one
+    snapshot to the next. So the start of each series' line, up to its value, is kept, and the next
+    exposition only appends a new value to it.
     """
 
     def __init__(self, encode: Encode, metric: Callable[[Family, Iterable[Point]], Metric]) -> None:
@@ -39,7 +40,7 @@ class Lines:
         self._starts: dict[str, dict[tuple[str, ...], str]] = {}
 
     def encode(self, family: Family, points: Iterable[Point]) -> str:
-        """Return the family's part of an exposition; nothing when it has no points."""
+        """Return the family's lines of an exposition; an empty text if it has no points."""
         points = list(points)
         if not points:
             return ""

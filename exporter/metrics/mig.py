@@ -1,6 +1,7 @@
 """Families of MIG slices."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import readable
@@ -8,28 +9,29 @@ from exporter.model.devices import Slice
 from exporter.model.readings import Activity, Memory
 from exporter.model.snapshot import DeviceTotals, GpuData, Snapshot
 
-_SLICE = ("uuid", "gpu", "gpu_uuid", "gpu_instance", "profile")
+_SLICE: Final = ("uuid", "gpu", "gpu_uuid", "gpu_instance", "profile")
 
 
-def _labels(part: Slice) -> tuple[str, ...]:
-    return part.uuid, str(part.gpu_index), part.gpu_uuid, str(part.gpu_instance), part.profile
+def _labels(slice_: Slice) -> tuple[str, ...]:
+    gpu, instance = str(slice_.gpu_index), str(slice_.gpu_instance)
+    return slice_.uuid, gpu, slice_.gpu_uuid, instance, slice_.profile
 
 
 def _info(snapshot: Snapshot) -> Iterator[Point]:
     for sample, _ in readable(snapshot):
-        for part in sample.gpu.slices:
-            sm_count = "" if part.sm_count is None else str(part.sm_count)
-            yield (*_labels(part), str(part.compute_instance), sm_count, sample.gpu.model), 1
+        for slice_ in sample.gpu.slices:
+            sm_count = "" if slice_.sm_count is None else str(slice_.sm_count)
+            yield (*_labels(slice_), str(slice_.compute_instance), sm_count, sample.gpu.model), 1
 
 
 def _per_instance(name: str, text: str, value: Callable[[GpuData, int], float | None]) -> Family:
-    """Make a family with one series per GPU instance, under its first slice."""
+    """Make a family with one series per GPU instance, under the instance's leading slice."""
 
     def points(snapshot: Snapshot) -> Iterator[Point]:
         for sample, data in readable(snapshot):
-            for part in sample.gpu.leading_slices:
-                if (number := value(data, part.gpu_instance)) is not None:
-                    yield _labels(part), number
+            for slice_ in sample.gpu.leading_slices:
+                if (number := value(data, slice_.gpu_instance)) is not None:
+                    yield _labels(slice_), number
 
     return Family(name, text, _SLICE, points)
 
@@ -60,28 +62,28 @@ def _totals(name: str, text: str, value: Callable[[DeviceTotals], float | None])
 
 def _pipe_activity(snapshot: Snapshot) -> Iterator[Point]:
     for sample, data in readable(snapshot):
-        for part in sample.gpu.leading_slices:
-            activity = data.full.instance_activity.get(part.gpu_instance)
+        for slice_ in sample.gpu.leading_slices:
+            activity = data.full.instance_activity.get(slice_.gpu_instance)
             for pipe, ratio in (activity.pipe_ratio if activity else {}).items():
-                yield (*_labels(part), pipe), ratio
+                yield (*_labels(slice_), pipe), ratio
 
 
-SLICES = (
+SLICES: Final = (
     Family(
         "gpu_mig_info",
-        "Facts about a MIG slice; the value is 1. Compute instances that share a GPU instance share"
-        " its memory and activity, which are told once, under the first of them.",
+        "Facts about a MIG slice; the value is 1. Compute instances of one GPU instance share its"
+        " memory and its activity, which are exported once, under the first of them.",
         (*_SLICE, "compute_instance", "sm_count", "model"),
         _info,
     ),
     _memory(
         "gpu_mig_memory_total_bytes",
-        "Device memory that the slice's GPU instance has.",
+        "Device memory of the slice's GPU instance.",
         lambda m: m.total_bytes,
     ),
     _memory(
         "gpu_mig_memory_used_bytes",
-        "Device memory of the slice's GPU instance that is allocated by processes.",
+        "Device memory in use of the slice's GPU instance.",
         lambda m: m.used_bytes,
     ),
     _memory(
@@ -91,13 +93,13 @@ SLICES = (
     ),
     _totals(
         "gpu_mig_memory_used_peak_bytes",
-        "Highest memory use of the slice's GPU instance in the peak window.",
+        "Highest use of the memory of the slice's GPU instance in the peak window.",
         lambda t: t.memory_used_peak_bytes,
     ),
     _totals(
         "gpu_mig_utilization_ratio",
         "Share of time in which the slice's engines did anything, mean over the last full tick."
-        " Relative to the slice. Hopper and newer: before, the driver tells none.",
+        " Relative to the slice. Only on Hopper and newer: on older GPUs the driver reports none.",
         lambda t: t.utilization_ratio,
     ),
     _totals(

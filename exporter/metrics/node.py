@@ -1,4 +1,4 @@
-"""Families of the node, and of the exporter's own health: told whatever else fails."""
+"""Families of the node and of the exporter's own health, which are exported whatever fails."""
 
 import platform
 from collections import Counter
@@ -11,8 +11,11 @@ from exporter.metrics.gpu import gpu_labels
 from exporter.model.snapshot import GpuState, Snapshot
 
 STATES: Final = tuple(GpuState)
-"""States of a GPU, each at its number. A number says more than a label could: a query over the last
-minutes gives the latest state, and a change of state makes no new series."""
+"""The states of a GPU; the index of a state is the number that is exported.
+
+A number serves queries better than a label would. A query over the last minutes gives the latest
+state, and a change of state makes no new series.
+"""
 
 
 def numbered(words: Sequence[str]) -> str:
@@ -85,32 +88,32 @@ def _read_failures(snapshot: Snapshot) -> Iterator[Point]:
                 yield (*gpu_labels(sample.gpu), reason), count
 
 
-NODE = (
+NODE: Final = (
     Family(
         "gpu_allocatable_devices",
-        "Device-plugin devices that the kubelet can give to pods; a shared device counts once per"
-        " share.",
+        "Device-plugin devices that the kubelet can allocate to pods. A shared device counts once"
+        " per share.",
         ("resource",),
         _allocatable,
     ),
     Family(
         "gpu_allocated_devices",
-        "Device-plugin devices that containers hold.",
+        "Device-plugin devices that are allocated to containers.",
         ("resource",),
         _allocated,
     ),
     Family(
         "gpu_unresolved_claims",
-        "Claims of containers that match no device the exporter sees, by reason.",
+        "Claims of containers that match no device which the exporter sees, by reason.",
         ("reason",),
         _unresolved,
     ),
 )
 
-EXPORTER = (
+EXPORTER: Final = (
     Family(
         "gpu_exporter_build_info",
-        "The exporter's version, its Python, and the backend that it reads; the value is 1.",
+        "Versions of the exporter and of its Python, and the backend in use; the value is 1.",
         ("version", "python_version", "backend"),
         _build_info,
     ),
@@ -128,14 +131,15 @@ EXPORTER = (
     ),
     Family(
         "gpu_exporter_source_up",
-        "Whether a source answers (1) or not (0): the driver by its backend's name, its events, the"
-        " kubelet, kubernetes (the pod watch), processes (hostPID), kubernetes_events.",
+        "Whether a source answers (1) or not (0). The sources are the driver (by the name of its"
+        " backend), events (the driver's), kubelet, kubernetes (the pod watch), processes (of the"
+        " host) and kubernetes_events.",
         ("source",),
         _source_up,
     ),
     Family(
         "gpu_exporter_source_duration_seconds",
-        "What the source's last read took; of the GPUs' last full readings, the longest.",
+        "How long the last read of the source took; for the driver, the longest full reading.",
         ("source",),
         _source_duration,
     ),
@@ -153,7 +157,7 @@ EXPORTER = (
     ),
     Family(
         "gpu_exporter_read_failures_total",
-        "Reads and fields of a GPU that failed, by reason. What is not supported is no failure.",
+        "Reads and fields of a GPU that failed, by reason. What is not supported is not a failure.",
         ("uuid", "gpu", "reason"),
         _read_failures,
     ),

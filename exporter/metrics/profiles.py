@@ -1,7 +1,7 @@
 """Which families a scrape has: a profile, with families added and taken away by name.
 
-Every series costs some 6 kB of a Prometheus server's memory, so that a fleet of 8 000 GPUs pays for
-each family that nobody reads. ``standard`` is what the rules and dashboards of this project read.
+Every series costs some 6 kB of a Prometheus server's memory, so a fleet of 8 000 GPUs pays for each
+family that nobody reads. ``standard`` is what the rules and dashboards of this project read.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,20 +1,21 @@
 """``docs/metrics.md``, from the table."""
 
+from typing import Final
+
 from exporter.metrics.family import Family
 from exporter.metrics.profiles import COMMON, profile_of
 from exporter.metrics.table import SUBJECTS
 
-_HEAD = """\
+_HEAD: Final = """\
 # Metrics
 
 Generated from the table in `exporter/metrics/` by `make update`; a test holds it to that.
 
 Every series also has the label `node` when the exporter knows its node's name. Values are in base
-units and ratios run from 0 to 1. A family, or a series of it, is absent when the hardware, the
-driver or the exporter's permissions do not give the value: never 0 instead, never the last good
-value. Whole GPUs, MIG slices and containers have families of their own, so that a sum over a
-family counts nothing twice. Beside these, the exporter serves prometheus_client's `process_*` about
-itself.
+units, and ratios run from 0 to 1. If the hardware, the driver or the exporter's permissions do not
+give a value, its series is absent: it is never 0 instead, and never the last good value. Whole
+GPUs, MIG slices and containers have families of their own, so that a sum over a family counts
+nothing twice. The exporter also serves prometheus_client's `process_*` metrics about itself.
 
 The column *profile* names the smallest profile that has the family: `minimal`, `standard` or
 `full`. The option `--metrics` picks a profile, adds families and takes families away. Of some

@@ -1,6 +1,7 @@
 """The table of every family, by subject."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from exporter.metrics.container import CONTAINERS, UNATTRIBUTED
 from exporter.metrics.family import Family
@@ -9,7 +10,7 @@ from exporter.metrics.hardware import HEALTH, LINKS
 from exporter.metrics.mig import SLICES
 from exporter.metrics.node import EXPORTER, NODE
 
-SUBJECTS: Mapping[str, tuple[Family, ...]] = {
+SUBJECTS: Final[Mapping[str, tuple[Family, ...]]] = {
     "GPU: identity": IDENTITY,
     "GPU: utilization and activity": UTILIZATION,
     "GPU: memory": MEMORY,
@@ -18,9 +19,11 @@ SUBJECTS: Mapping[str, tuple[Family, ...]] = {
     "GPU: hardware health": HEALTH,
     "MIG slices": SLICES,
     "Containers": CONTAINERS,
-    "What is no container's": UNATTRIBUTED,
+    "Unattributed": UNATTRIBUTED,
     "Node": NODE,
     "The exporter itself": EXPORTER,
 }
 
-TABLE: tuple[Family, ...] = tuple(family for families in SUBJECTS.values() for family in families)
+TABLE: Final[tuple[Family, ...]] = tuple(
+    family for families in SUBJECTS.values() for family in families
+)

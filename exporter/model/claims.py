@@ -1,4 +1,4 @@
-"""Who holds what: the kubelet's claims, and the allocations that they resolve to."""
+"""The kubelet's claims, and the allocations that they resolve to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,18 +38,21 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A container holds device-plugin id ``device_id`` of ``resource``."""
+    """The kubelet has given a container the device-plugin id ``device_id`` of ``resource``."""
 
     container: Container
     resource: str
     device_id: str
     since: float = field(default=0.0, compare=False)
-    """When it was first seen, in seconds of a monotonic clock; equal: seen in the same answer."""
+    """When the claim was first seen, in monotonic seconds.
+
+    Claims of equal times were first seen in the same answer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class DraClaim:
-    """A container holds ``device`` of ``pool`` through a DRA ResourceClaim."""
+    """The kubelet has given a container ``device`` of ``pool`` through a DRA ResourceClaim."""
 
     container: Container
     claim_namespace: str
@@ -90,7 +93,7 @@ class AllocationKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A claim resolved to a device that we see."""
+    """A device is allocated to a container: a claim, resolved to a device that we see."""
 
     container: Container
     resource: str
@@ -99,12 +102,18 @@ class Allocation:
     slice: Slice | None = None
     """``None``: the whole GPU."""
     share: float = 1.0
-    """Part of the device that is held: shares held of shares advertised. 1 unless shared."""
+    """The fraction of the device: the container's shares of all shares that are advertised.
+
+    1 if the device is not shared.
+    """
     sole: bool = True
-    """Whether all that the device does is this container's: neither shared nor in doubt."""
+    """Whether all that the device does is this container's.
+
+    It is not if the device is shared, or if it is unknown which of several containers has it.
+    """
     claim_namespace: str = ""
     claim_name: str = ""
-    """Of the ResourceClaim, where it is held through DRA."""
+    """The names of the ResourceClaim, if the device was allocated through DRA."""
 
     @property
     def key(self) -> AllocationKey:
@@ -116,9 +125,9 @@ class Allocation:
 
     @property
     def measured_uuid(self) -> str:
-        """Uuid of the device under which memory and activity are reported.
+        """The UUID of the device under which memory and activity are kept.
 
-        Both belong to a GPU instance, and are reported under the instance's leading slice.
+        Under MIG both belong to a GPU instance, and are kept under the instance's leading slice.
         """
         if self.slice is None:
             return self.gpu.uuid
@@ -129,7 +138,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Claims against devices: what was found, and how many claims were not, by reason."""
+    """The allocations that the claims amount to, and how many claims match no device, by reason."""
 
     allocations: tuple[Allocation, ...] = ()
     unresolved: Mapping[str, int] = field(default_factory=dict)

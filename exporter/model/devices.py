@@ -1,4 +1,4 @@
-"""What there is: the driver, whole GPUs and MIG slices. Facts that outlive a reading."""
+"""The driver, whole GPUs and MIG slices: facts that outlive a reading."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """The kernel driver that answers for a node's GPUs."""
+    """The kernel driver of a node's GPUs."""
 
     vendor: str
     version: str
     cuda_version: str | None = None
-    """Highest CUDA version that the driver supports, such as ``13.0``."""
+    """The highest CUDA version that the driver supports, such as ``13.0``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One MIG device: a compute instance within a GPU instance.
 
-    Compute instances of one GPU instance share its memory and have one activity figure together, so
-    such values are kept per GPU instance; see :attr:`Gpu.leading_slices`.
+    The compute instances of one GPU instance share its memory, and the driver reports one activity
+    for all of them. So these values are kept per GPU instance: see :attr:`Gpu.leading_slices`.
     """
 
     uuid: str
@@ -31,9 +31,9 @@ class Slice:
     """As the driver writes it in the device's name: ``1g.10gb``, ``1c.3g.40gb``, ``1g.10gb+me``."""
     sm_count: int | None = None
     placement_start: int | None = field(default=None, compare=False)
-    """The first of the GPU's memory slices that the GPU instance takes, where the driver told.
+    """The first of the GPU's memory slices that the GPU instance takes, where it is known.
 
-    It is no part of who the slice is: a slice goes on when its place could not be asked for once.
+    Slices that differ only in this are equal, because the driver may fail to report it once.
     """
 
 
@@ -45,10 +45,10 @@ class Gpu:
     index: int
     model: str
     minor_number: int | None = None
-    """The N of ``/dev/nvidiaN``, which need not be the index."""
+    """The N of ``/dev/nvidiaN``, which may differ from the index."""
     serial: str | None = None
     pci_bus_id: str | None = None
-    """Domain, bus, device and function in the kernel's form: ``0000:3b:00.0``."""
+    """Domain, bus, device and function as the kernel writes them: ``0000:3b:00.0``."""
     architecture: str | None = None
     vbios_version: str | None = None
     sm_count: int | None = None
@@ -62,12 +62,12 @@ class Gpu:
 
     @property
     def leading_slices(self) -> tuple[Slice, ...]:
-        """The first slice of each GPU instance, the one under which the instance's values are told.
+        """The first slice of each GPU instance: the values of the instance stand under it.
 
-        Memory and activity belong to the GPU instance. Telling them once per instance keeps sums
-        over slices true when several compute instances share one.
+        Memory and activity belong to the GPU instance. They are exported once per instance, so that
+        sums over slices are correct when several compute instances share one.
         """
         leading: dict[int, Slice] = {}
-        for part in sorted(self.slices, key=lambda s: (s.gpu_instance, s.compute_instance)):
-            leading.setdefault(part.gpu_instance, part)
+        for slice_ in sorted(self.slices, key=lambda s: (s.gpu_instance, s.compute_instance)):
+            leading.setdefault(slice_.gpu_instance, slice_)
         return tuple(leading.values())

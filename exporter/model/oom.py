@@ -21,7 +21,7 @@ class Confidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceEvidence:
-    """Memory of a device that the container held, in the window before its end.
+    """The memory of a device that was allocated to the container, in the window before its end.
 
     All ``None``: the device was not read in the window.
     """
@@ -30,17 +30,19 @@ class DeviceEvidence:
     limit_bytes: int | None = None
     """All the memory of the GPU or slice."""
     peak_bytes: int | None = None
-    """The most that was in use: by anybody, for a device that is full is full for all its holders.
-    A higher peak that the driver's accounting kept of the container's own processes replaces it."""
+    """The most memory in use, by all containers, because a full device is full for all of them.
+
+    If the driver's accounting kept a higher peak of the container's own processes, it is that peak.
+    """
     rise_bytes: int | None = None
-    """By how much the use rose to that peak within the window; 0 if it always stood there."""
+    """How far the use rose to that peak within the window; 0 if it was there all the time."""
     cotenant_bytes: Mapping[Container, int] = field(default_factory=dict)
-    """What the other containers on the device held at the peak; empty also when that is unknown."""
+    """The memory that the other containers on the device used at the peak, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
 class OomEvidence:
-    """What is known of the end of a container that held devices.
+    """What is known about the end of a container that had devices.
 
     The window spans the last seconds of the run that ended, and nothing of the run before it.
     """

@@ -1,15 +1,16 @@
-"""What one read of one device gave, by tick: fast, full and slow. And the driver's events."""
+"""What one read of a GPU gives, by tick: fast, full and slow. Also the driver's events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
 
 
 class Reason(StrEnum):
-    """Why a read failed. Each error of a vendor's library is mapped to one of these on purpose."""
+    """Why a read failed. A backend maps each error of its library to one of these."""
 
     NOT_SUPPORTED = "not_supported"
     NOT_FOUND = "not_found"
@@ -36,9 +37,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldFailure:
-    """A field that should have been there and was not.
+    """A field that should be in a reading and is not.
 
-    "Not supported" is a failure only of what has been there before.
+    "Not supported" is a failure only if the field has been there before.
     """
 
     field: str
@@ -53,8 +54,10 @@ class Memory:
     used_bytes: int
     free_bytes: int
     reserved_bytes: int | None = None
-    """What the driver keeps for itself. ``None``: it does not tell (NVIDIA's before R510), and then
-    ``used_bytes`` holds it too, else it does not."""
+    """The memory that the driver keeps for itself, which ``used_bytes`` does not include.
+
+    ``None``: the driver does not report it (NVIDIA's before R510), and ``used_bytes`` includes it.
+    """
 
 
 class ProcessType(StrEnum):
@@ -65,7 +68,7 @@ class ProcessType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that holds a context on the GPU; ``pid`` is the host's."""
+    """A process that has a context on the GPU; ``pid`` is the host's."""
 
     pid: int
     type: ProcessType
@@ -76,32 +79,33 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class EndedProcess:
-    """What the driver's accounting kept of a process that has ended; ``pid`` was the host's."""
+    """What the driver's accounting says about a process that has ended; ``pid`` is the host's."""
 
     pid: int
     started_at: UnixSeconds
     memory_peak_bytes: int
-    """The most that it ever held of the GPU."""
+    """The most memory of the GPU that the process ever used."""
 
 
 @dataclass(frozen=True, slots=True)
 class FastReading:
-    """Memory and who holds it: cheap enough for every second."""
+    """Memory and the processes that use it. The reading is cheap enough for every second."""
 
     memory: Memory | None = None
     instance_memory: Mapping[int, Memory] = field(default_factory=dict)
     """By GPU instance."""
     processes: tuple[Process, ...] | None = None
     ended: tuple[EndedProcess, ...] = ()
-    """Those that have ended since the last fast reading, where the driver's accounting is on."""
+    """Processes that have ended since the last fast reading, if the driver's accounting is on."""
     failures: tuple[FieldFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UtilizationSample:
-    """Share of time that a kernel ran, over the driver's sample period that ends at ``timestamp``.
+    """The share of time in which a kernel ran, over a sample period of the driver.
 
-    ``timestamp`` is in seconds of the driver's own clock: only differences mean something.
+    The period ends at ``timestamp``, in seconds of the driver's own clock. Only differences between
+    its times mean something.
     """
 
     timestamp: float
@@ -114,26 +118,26 @@ class Activity:
 
     interval_seconds: float
     graphics_ratio: float | None = None
-    """Share of time in which the compute or graphics engine did anything."""
+    """The share of time in which the compute or graphics engine did anything."""
     sm_ratio: float | None = None
     sm_occupancy_ratio: float | None = None
     dram_ratio: float | None = None
     pipe_ratio: Mapping[str, float] = field(default_factory=dict)
     """By pipe: ``tensor``, ``fp16``, ``fp32``, ``fp64``, ``integer``."""
     pcie_receive_bytes: float | None = None
-    """Bytes moved during the interval: mean rate times length."""
+    """The bytes that were moved during the interval: the mean rate times the length."""
     pcie_transmit_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessUtilization:
-    """Share of time in which a process's kernels ran, since the last reading that asked for it.
+    """The share of time in which a process's kernels ran, since the last reading that asked.
 
-    A weight, in the first place: what processes have of each other's time is counted twice.
+    It serves as a weight. Time in which kernels of two processes run is counted for both.
     """
 
     pid: int
-    """The host's."""
+    """The pid on the host."""
     sm_ratio: float
 
 
@@ -144,11 +148,11 @@ monitor's graphics activity. The first that answers is used."""
 
 @dataclass(frozen=True, slots=True)
 class FullReading:
-    """What changes within seconds. Also says what the GPU is now, for MIG layouts change."""
+    """What changes within seconds. It includes the GPU itself, because MIG layouts change."""
 
     gpu: Gpu
     utilization: tuple[UtilizationSample, ...] | None = None
-    """Samples since the last read, oldest first. May overlap earlier ones, may be empty."""
+    """Samples since the last read, oldest first. They may repeat earlier ones, or be empty."""
     utilization_source: str | None = None
     """Which of :data:`UTILIZATION_SOURCES` the samples come from; ``None``: there are none."""
     memory_busy_ratio: float | None = None
@@ -163,11 +167,11 @@ class FullReading:
     clock_event_active: Mapping[str, bool] = field(default_factory=dict)
     performance_state: int | None = None
     process_utilization: tuple[ProcessUtilization, ...] | None = None
-    """Of the processes that did anything. ``None``: not asked for, or the GPU does not tell."""
+    """The processes that did anything. ``None``: not asked for, or not reported by the driver."""
     failures: tuple[FieldFailure, ...] = ()
 
 
-RECOVERY_ACTIONS = (
+RECOVERY_ACTIONS: Final = (
     "none",
     "reset",
     "reboot_node",
@@ -178,18 +182,21 @@ RECOVERY_ACTIONS = (
     "system_reboot",
     "unknown",
 )
-"""What a driver may ask for to recover a GPU; ``unknown`` is one that is younger than we are."""
+"""The actions by which a driver may ask to recover a GPU.
+
+``unknown`` stands for an action that is newer than this program.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SlowReading:
-    """What is expensive to read or hardly changes. Counters are the driver's own, raw."""
+    """What is expensive to read, or hardly changes. Counters are the raw ones of the driver."""
 
     energy_joules: float | None = None
     clock_event_seconds: Mapping[str, float] = field(default_factory=dict)
     power_limit_watts: float | None = None
     temperature_margin_celsius: float | None = None
-    """Degrees left until the driver slows the GPU down."""
+    """The degrees that are left until the driver slows the GPU down."""
     pcie_replays: int | None = None
     pcie_link_generation: int | None = None
     pcie_link_width: int | None = None
@@ -198,9 +205,10 @@ class SlowReading:
     nvlink_active_links: int | None = None
     nvlink_errors: Mapping[str, int] = field(default_factory=dict)
     ecc_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Lifetime counts by (severity, location): ``corrected`` or ``uncorrected``; ``dram``, …
+    """Counts over the life of the board by severity and location.
 
-    No location holds another: next to ``sram`` there are none of its parts.
+    The severity is ``corrected`` or ``uncorrected``. Locations such as ``dram`` do not overlap: if
+    there is ``sram``, the blocks of the SRAM are not listed as well.
     """
     remapped_rows: Mapping[str, int] = field(default_factory=dict)
     """By cause: ``correctable``, ``uncorrectable``."""
@@ -227,7 +235,7 @@ class XidEvent:
 
 @dataclass(frozen=True, slots=True)
 class GpuChanged:
-    """Something read rarely has changed now, such as the MIG layout: read the GPU at once."""
+    """Something that is read rarely has changed, such as the MIG layout: read the GPU at once."""
 
     gpu_uuid: str
 

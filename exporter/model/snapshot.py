@@ -27,7 +27,7 @@ class GpuState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceTotals:
-    """What adds up over time on a whole GPU or a slice, and peaks over the peak window."""
+    """The sums of a whole GPU or a slice over time, and its peaks in the peak window."""
 
     utilization_ratio: float | None = None
     """Mean over the last full tick."""
@@ -38,7 +38,7 @@ class DeviceTotals:
 
 @dataclass(frozen=True, slots=True)
 class GpuTotals:
-    """Counters of a whole GPU: never backwards, whatever the hardware's own counters do."""
+    """Counters of a whole GPU. They never go back, whatever the hardware's own counters do."""
 
     energy_joules: float | None = None
     clock_event_seconds: Mapping[str, float] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class GpuData:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """A known GPU: its health always, its data only while it can be read."""
+    """A known GPU. Its health is always there, its data only while it can be read."""
 
     gpu: Gpu
     state: GpuState
@@ -85,7 +85,7 @@ class GpuSample:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSample:
-    """One allocation's values. Once ``ended``, only counters and peaks are left to be scraped."""
+    """The values of one allocation. Once it has ended, only counters and peaks remain."""
 
     allocation: Allocation
     ended: bool
@@ -101,16 +101,17 @@ class ContainerSample:
     pod: PodRecord | None = None
     """``None``: the pod watch is off, or has not seen the pod."""
     oom: OomTotals | None = None
-    """``None``: nobody hears of containers' ends."""
+    """``None``: the exporter does not learn of containers' ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unattributed:
-    """What a device did that is booked on no container, since we started; what it holds for none.
+    """What a device did since the start that is booked on no container, and its memory likewise.
 
-    Processes outside Kubernetes, time in which nobody held the device, and what nobody could tell.
-    Together with its containers' values it sums to the device's. ``None`` where a container that
-    shares the device can't be told apart.
+    It is the work of processes outside Kubernetes, the work while the device was not allocated, and
+    the work of which the exporter does not know the container. The values of a device's containers
+    and these sum to the values of the device. A value is ``None`` while it may include the work of
+    a container that can't be measured.
     """
 
     busy_seconds: float | None = None
@@ -120,7 +121,7 @@ class Unattributed:
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """Whether something that we read from answers, and what it costs."""
+    """Whether something that the exporter reads from answers, and how long it takes."""
 
     name: str
     up: bool
@@ -142,14 +143,14 @@ class Snapshot:
     unattributed: Mapping[str, Unattributed] = field(default_factory=dict)
     """By device uuid."""
     host_oom_kills: Mapping[Container, int] = field(default_factory=dict)
-    """How often a container that holds a GPU was killed for host memory."""
+    """How often a container with a GPU was killed because the host ran out of memory."""
     sources: tuple[SourceHealth, ...] = ()
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Devices by resource."""
     allocated: Mapping[str, int] = field(default_factory=dict)
     unresolved: Mapping[str, int] = field(default_factory=dict)
-    """Claims that match no device that we see, by reason."""
+    """Claims that match no device, by reason."""
     pod_labels: tuple[str, ...] = ()
-    """Keys of the pod labels that are told."""
+    """The keys of the pod labels that are exported."""
     certificate_expires: float | None = None
     """Unix seconds at which the certificate of HTTPS expires; ``None`` where HTTP is served."""

@@ -7,11 +7,12 @@ word counts.
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
-UNKNOWN = "unknown"
+UNKNOWN: Final = "unknown"
 """The action of a code that the catalogue does not list."""
 
-_CODES: Mapping[str, tuple[int | range, ...]] = {
+_CODES: Final[Mapping[str, tuple[int | range, ...]]] = {
     "restart_app": (
         *(8, 11, 13, 25, 31, 32, range(39, 42), 60, range(68, 73), range(75, 78), 80),
         *(range(82, 87), 88, 89, 94, range(96, 106), range(126, 136), 139),
@@ -31,7 +32,7 @@ _CODES: Mapping[str, tuple[int | range, ...]] = {
     "recovery_action": (154,),
 }
 
-ACTIONS: Mapping[int, str] = MappingProxyType(
+ACTIONS: Final[Mapping[int, str]] = MappingProxyType(
     {
         code: name
         for name, groups in _CODES.items()

@@ -1,1 +1,1 @@
-"""Whose process is it: the host's /proc."""
+"""Finds the pod and the container that a process runs in, by the host's ``/proc``."""

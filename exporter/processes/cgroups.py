@@ -1,25 +1,26 @@
 """The cgroup paths under which container runtimes run the kubelet's containers.
 
-A wrong match blames one pod for another's work, so a path has to name both pod and container, whole
-and in the kubelet's own form. Of nested ones the outermost is the node's: what a container makes
-below its own cgroup is its own affair.
+A wrong match would attribute one pod's work to another. So a path has to name both the pod and the
+container, in full and in the kubelet's own form. Of nested matches the outermost counts, because
+containers may create cgroups below their own.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 # Static pods have a hash without separators.
-_POD = r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
-_CONTAINER = r"(?:cri-containerd-|crio-|docker-)?([0-9a-f]{64})"
-_QOS = "(?:burstable|besteffort|guaranteed)"
+_POD: Final = r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
+_CONTAINER: Final = r"(?:cri-containerd-|crio-|docker-)?([0-9a-f]{64})"
+_QOS: Final = "(?:burstable|besteffort|guaranteed)"
 
-_PATH = re.compile(
-    # cgroupfs: /kubepods/burstable/pod<uid>/<id>. Seen from a cgroup namespace of our own, paths
-    # start at our cgroup, and `..` stands in for what they have in common with it.
+_PATH: Final = re.compile(
+    # cgroupfs: /kubepods/burstable/pod<uid>/<id>. In a cgroup namespace, paths are relative to the
+    # exporter's own cgroup, and `..` replaces the common beginning.
     rf"(?:/kubepods|^(?:/\.\.)+)(?:/{_QOS})?/{_POD}/{_CONTAINER}(?:/|$)"
-    # systemd: …/kubepods-burstable-pod<uid>.slice/cri-containerd-<id>.scope, behind a prefix where
-    # the kubelet has a cgroup root. A colon and no scope is how a runtime that is set to cgroupfs
-    # writes down what a kubelet that is set to systemd asks it for.
+    # systemd: …/kubepods-burstable-pod<uid>.slice/cri-containerd-<id>.scope, with a prefix if the
+    # kubelet has a cgroup root. With colons and without a scope, the runtime is set to cgroupfs,
+    # and the kubelet to systemd.
     rf"|/(?:[^/]+-)?kubepods(?:-{_QOS})?-{_POD}\.slice"
     rf"(?:/{_CONTAINER}\.scope|:[a-z-]+:([0-9a-f]{{64}}))(?:/|$)"
 )
@@ -30,14 +31,13 @@ class CgroupRef:
     """The pod and the container that a process runs in."""
 
     pod_uid: str
-    """With dashes. A static pod's is the hash that the kubelet gave it, which the API server does
-    not know it by."""
+    """With dashes. For a static pod it is a hash of the kubelet's, unknown to the API server."""
     container_id: str
-    """The runtime's id without its scheme."""
+    """The id that the runtime gave, without its scheme."""
 
 
 def parse(text: str) -> CgroupRef | None:
-    """Read a ``/proc/<pid>/cgroup`` file, of cgroup v1 or v2; ``None``: in no pod. Never raises."""
+    """Parse a ``/proc/<pid>/cgroup`` file of cgroup v1 or v2; ``None``: in no pod. Never raises."""
     for line in text.splitlines():
         path = line.split(":", 2)[-1].removesuffix(" (deleted)")
         if match := _PATH.search(path):

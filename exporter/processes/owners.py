@@ -1,4 +1,4 @@
-"""Finds the containers of processes by what the kernel says of them."""
+"""Finds the containers of processes by their cgroups."""
 
 import math
 import time
@@ -15,17 +15,17 @@ from exporter.processes.cgroups import CgroupRef, parse
 _HOST_PID_NAMESPACE: Final = "pid:[4026531836]"
 
 _MOST_PER_CALL: Final = 512
-"""Some 20 µs each, on the loop's thread; a GPU takes 48 clients of MPS."""
+"""A look-up takes some 20 µs on the loop's thread. A GPU takes 48 clients of MPS."""
 _MOST_KEPT: Final = 4096
 _LATELY_SECONDS: Final = 30.0
 
 
 class ProcessOwners:
-    """Tells which container a process of the host runs in.
+    """Finds the pod and the container that a process of the host runs in.
 
-    What was found is kept by pid and start time, so that a pid that is used again is not mistaken
-    for the process that had it before. A process that has ended keeps its owner for a while, for
-    the driver goes on to tell what it did.
+    Owners are kept by pid and start time, so that a process is not mistaken for an earlier process
+    with the same pid. A process that has ended keeps its owner for a while, because the driver
+    still reports what the process did.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class ProcessOwners:
         self._failures = {"no_permission": 0, "unknown": 0}
 
     def sees_host(self) -> bool:
-        """Whether pids here are the host's, as the driver's are. Without it every owner is wrong.
+        """Whether the exporter sees the host's pids, which the driver reports.
 
-        It takes ``hostPID: true``.
+        This needs ``hostPID: true``. Without it every owner would be wrong.
         """
         try:
             return str((self._root / "self/ns/pid").readlink()) == _HOST_PID_NAMESPACE
@@ -49,9 +49,10 @@ class ProcessOwners:
             return False
 
     def owners(self, pids: Iterable[int]) -> dict[int, CgroupRef | None]:
-        """Return the owner of each process; ``None``: in no pod, or gone before we saw it.
+        """Return the owner of each process; ``None``: it runs in no pod, or ended unseen.
 
-        Left out are those that may not be read, and those beyond the first 512.
+        Processes that the exporter may not look up are left out, and so are all after the first
+        512.
         """
         return {
             pid: self._known[pid][1] if pid in self._known else None
@@ -60,7 +61,7 @@ class ProcessOwners:
         }
 
     def health(self) -> SourceHealth:
-        """Return whether pids are the host's, and could all be looked up of late."""
+        """Return whether the exporter sees the host's pids, and could look up every pid of late."""
         message = ""
         if not self.sees_host():
             message = "pids are not the host's: the pod needs hostPID: true"
@@ -71,7 +72,10 @@ class ProcessOwners:
         )
 
     def _look(self, pid: int) -> bool:
-        """Learn the owner of a process; return whether it could be seen, or seen to be gone."""
+        """Learn the owner of a process; return whether the look-up worked.
+
+        It also works if the process has ended.
+        """
         try:
             started = _start_time((self._root / f"{pid}/stat").read_text("utf-8", "replace"))
             kept = self._known.get(pid)
@@ -93,5 +97,8 @@ class ProcessOwners:
 
 
 def _start_time(stat: str) -> str:
-    """Return the 22nd field, in clock ticks. The second, the name, may hold spaces and brackets."""
+    """Return the 22nd field, in clock ticks.
+
+    The second field, the name of the process, may contain spaces and parentheses.
+    """
     return stat.rpartition(")")[2].split()[19]
