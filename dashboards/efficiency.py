@@ -1,4 +1,4 @@
-"""GPU efficiency and cost: who held GPUs for how long, and what came of it."""
+"""GPU efficiency and cost: to whom GPUs were allocated, for how long, and how they were used."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ _FITS = (
     f" gpu:gpu_mig_profile_sm:ratio > on (node, uuid) group_left () {_SM})"
     ' and on (node, uuid, profile) gpu:gpu_mig_profile_memory:bytes{profile!~"7g.*"}'
 )
-"""The smallest profile that the container's peak of memory and its mean SM activity fit into."""
+"""The smallest profile that fits the container's peak of memory and its mean SM activity."""
 
 
 def _total(title: str, recorded: str, about: str, unit: str = units.SHORT) -> Any:
@@ -46,7 +46,7 @@ def _total(title: str, recorded: str, about: str, unit: str = units.SHORT) -> An
 
 
 def _of_candidates(value: str) -> str:
-    """Narrow a figure of GPUs to those that a slice would do for, with their holders."""
+    """Narrow a figure of GPUs to those whose container would fit into a slice."""
     return (
         f"max by (namespace, pod, node, gpu) ({value} and on (node, uuid) ({_FITS})"
         " * on (node, uuid) group_left () max by (node, uuid) (gpu_info))"
@@ -54,7 +54,7 @@ def _of_candidates(value: str) -> str:
 
 
 def _who(*keys: str) -> tuple[Column, ...]:
-    """Return the columns of a table of holders."""
+    """Return the columns of a table of who GPUs are allocated to."""
     by = ", ".join(keys)
     return (
         Column("GPU-hours", hours(ALLOCATED, by), units.SHORT),
@@ -69,16 +69,17 @@ def _who(*keys: str) -> tuple[Column, ...]:
 EFFICIENCY = Outline(
     uid="gpu-efficiency",
     title="GPU efficiency and cost",
-    question="Who held GPUs for how long, how much of that was used, and what could be given back?",
+    question="Who had GPUs allocated for how long, how much of that was used, and what could be"
+    " freed?",
     since="now-7d",
     refresh="15m",
     rows=(
         Row(
             "GPU-hours in the time shown",
             (
-                _total("Held", ALLOCATED, "GPU-hours that containers held."),
-                _total("Busy", BUSY, "GPU-hours in which a kernel of the holder ran."),
-                _total("Idle", IDLE, "GPU-hours that were held and not used."),
+                _total("Allocated", ALLOCATED, "GPU-hours that were allocated to containers."),
+                _total("Busy", BUSY, "GPU-hours in which a kernel of the container ran."),
+                _total("Idle", IDLE, "GPU-hours that were allocated and idle."),
                 stat(
                     "Busy share",
                     Query(busy_share()),
@@ -86,11 +87,11 @@ EFFICIENCY = Outline(
                     points=POINTS,
                     thresholds=_SHARE,
                     alerts=("GPUContainerUnderutilized", "GPULowActivity"),
-                    about="Busy part of the GPU-hours held, where use can be told.",
+                    about="Busy share of the allocated GPU-hours whose use can be attributed.",
                 ),
-                _total("Energy", POWER, "Energy that containers used.", "watth"),
-                _total("Cost", COST, f"What the GPU-hours held cost. {_CURRENCY}"),
-                _total("Cost of idling", IDLE_COST, f"What the idle ones cost. {_CURRENCY}"),
+                _total("Energy", POWER, "Energy that is attributed to containers.", "watth"),
+                _total("Cost", COST, f"What the allocated GPU-hours cost. {_CURRENCY}"),
+                _total("Cost of idling", IDLE_COST, f"What the idle GPU-hours cost. {_CURRENCY}"),
             ),
         ),
         Row(
@@ -101,7 +102,7 @@ EFFICIENCY = Outline(
                     ("namespace",),
                     *_who("namespace"),
                     points=POINTS,
-                    about=f"In the time shown, most GPU-hours first. {_CURRENCY}",
+                    about=f"GPU-hours in the time shown, the most first. {_CURRENCY}",
                 ),
             ),
             (
@@ -110,15 +111,16 @@ EFFICIENCY = Outline(
                     ("namespace", "workload"),
                     *_who("namespace", "workload"),
                     points=POINTS,
-                    about="The same by what brought the pods about, told with the pod watch on.",
+                    about="The same by workload, such as a Deployment or a Job. Needs the pod"
+                    " watch.",
                 ),
             ),
         ),
         Row(
-            "What could be given back",
+            "What could be freed",
             (
                 table(
-                    "A slice would do",
+                    "GPUs that a slice could replace",
                     ("namespace", "pod", "node", "gpu", "profile"),
                     Column(
                         "Slice's memory",
@@ -137,22 +139,22 @@ EFFICIENCY = Outline(
                     ),
                     sort="Peak memory",
                     rising=True,
-                    empty="No holder of a whole GPU would do with a slice, or the boards cannot be"
-                    " cut, or SM activity is not known (before Hopper).",
+                    empty="Every container with a whole GPU needs one, or the boards have no MIG,"
+                    " or SM activity is not known (before Hopper).",
                     alerts=("GPUOversized",),
-                    about="Containers that hold a whole GPU, and the smallest MIG profile that both"
-                    " their peak of memory and their mean SM activity in the time shown fit into.",
+                    about="Containers with a whole GPU, and the smallest MIG profile that fits"
+                    " both their peak of memory and their mean SM activity in the time shown.",
                     span=2,
                 ),
                 bargauge(
-                    "Devices that nobody holds",
+                    "Free devices",
                     Query(
                         f"sort_desc(sum by (resource) ({FREE}) > 0)",
                         "{{resource}}",
                     ),
-                    empty="Every device is held, or the kubelets could not be asked.",
+                    empty="Every device is allocated, or the kubelets do not answer.",
                     alerts=("GPUUnallocated",),
-                    about="What the kubelets could still give to pods, by resource.",
+                    about="Devices that the kubelets can still allocate to pods, by resource.",
                 ),
             ),
         ),
@@ -160,17 +162,17 @@ EFFICIENCY = Outline(
             "Trend",
             (
                 timeseries(
-                    "GPUs held and busy",
-                    Query(f"sum({ALLOCATED})", "held"),
+                    "GPUs allocated and busy",
+                    Query(f"sum({ALLOCATED})", "allocated"),
                     Query(f"sum({BUSY})", "busy"),
-                    overrides=by_name("held", "busy"),
-                    about="GPUs that containers held, and kept busy.",
+                    overrides=by_name("allocated", "busy"),
+                    about="GPUs that were allocated to containers, and how many of them were busy.",
                 ),
                 timeseries(
                     "Idle GPUs by namespace",
                     Query(f"sum by (namespace) ({IDLE})", "{{namespace}}"),
                     stacked=True,
-                    about="GPUs that were held and not used.",
+                    about="GPUs that were allocated and idle.",
                 ),
             ),
             (
@@ -183,10 +185,10 @@ EFFICIENCY = Outline(
                     unit=units.RATIO,
                     most=1,
                     thresholds=_SHARE,
-                    about="Busy part of the GPU time held.",
+                    about="Busy share of the allocated GPU time.",
                 ),
                 timeseries(
-                    "Use outside of containers",
+                    "Unattributed use",
                     Query(
                         highest(
                             f"sum by (node) (rate({_OUTSIDE}[$__rate_interval]))",
@@ -199,9 +201,9 @@ EFFICIENCY = Outline(
                     unit=units.SHORT,
                     thresholds=above(thresholds.BUSY_OUTSIDE),
                     alerts=("GPUUsedOutsidePods",),
-                    about="GPUs' worth of busy time that is booked on no container: of processes"
-                    " outside Kubernetes, or of which nobody can tell whose it was. The ten nodes"
-                    " with the most.",
+                    about="Busy time that is attributed to no container, in GPUs: processes outside"
+                    " Kubernetes, or use whose process was not seen. The ten nodes with the most"
+                    " are shown.",
                 ),
             ),
         ),

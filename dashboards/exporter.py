@@ -14,7 +14,7 @@ _SEEN = "max by (instance, job, node) (last_over_time(gpu_exporter_build_info[$_
 
 
 def _ours(series: str) -> str:
-    """Narrow a series that Prometheus or a process adds to any scrape to our exporters."""
+    """Narrow a series that Prometheus or a process adds to every scrape to our exporters."""
     return (
         f"{series} * on (instance, job) group_left (node) max by (instance, job, node)"
         " (gpu_exporter_build_info)"
@@ -36,7 +36,8 @@ def _spread(title: str, series: str, unit: str, about: str) -> object:
 EXPORTER = Outline(
     uid="gpu-exporter",
     title="GPU exporter",
-    question="Does the exporter see every node and GPU, from which sources, and what does it cost?",
+    question="Does the exporter see every node and GPU, which sources answer, and what does it"
+    " cost?",
     since="now-6h",
     rows=(
         Row(
@@ -48,7 +49,7 @@ EXPORTER = Outline(
                     about="Exporters that answer.",
                 ),
                 stat(
-                    "Gone",
+                    "Missing",
                     Query(
                         or_zero(
                             "count(count by (node) (last_over_time(gpu_exporter_build_info"
@@ -57,7 +58,8 @@ EXPORTER = Outline(
                     ),
                     thresholds=above(critical=1),
                     alerts=("GPUExporterDown", "GPUExporterMissing", "GPUExporterAbsent"),
-                    about="Nodes whose exporter answered in the time shown and no longer does.",
+                    about="Nodes whose exporter answered in the time shown and does not answer"
+                    " now.",
                 ),
                 stat(
                     "Sources down",
@@ -73,20 +75,20 @@ EXPORTER = Outline(
                     unit=units.SECONDS,
                     thresholds=above(thresholds.SAMPLE_AGE_SECONDS),
                     alerts=("GPUExporterSamplesStale",),
-                    about="Time since the GPU that was read the longest ago was last read.",
+                    about="The age of the last successful read, on the GPU where that is oldest.",
                 ),
                 stat(
                     "Unresolved claims",
                     Query(or_zero("sum(gpu_unresolved_claims)")),
                     thresholds=above(warning=1),
                     alerts=("GPUExporterUnresolvedClaims",),
-                    about="Claims of containers that match no device that the exporter sees.",
+                    about="Claims of containers that match no device the exporter sees.",
                 ),
                 stat(
                     "Series",
                     Query(f"sum({_ours('scrape_samples_post_metric_relabeling')})"),
                     unit=units.SHORT,
-                    about="Series that Prometheus keeps of the exporters.",
+                    about="Series of all exporters in Prometheus.",
                 ),
             ),
         ),
@@ -118,14 +120,15 @@ EXPORTER = Outline(
                     Query("max by (source) (gpu_exporter_source_duration_seconds)", "{{source}}"),
                     thresholds=above(thresholds.TICK_SECONDS),
                     alerts=("GPUExporterSlow",),
-                    about="What a source's last read took, on the slowest node.",
+                    about="How long the last read of a source took, on the slowest node.",
                 ),
                 timeseries(
                     "Age of the oldest sample",
                     Query(f"topk(5, max by (node) ({_AGE}))", "{{node}}"),
                     unit=units.SECONDS,
                     thresholds=above(thresholds.SAMPLE_AGE_SECONDS),
-                    about="Time since a node's GPU was last read; the five oldest at each time.",
+                    about="Time since a GPU of the node was last read. The five nodes with the"
+                    " oldest are shown.",
                 ),
                 timeseries(
                     "Failed reads of GPUs",
@@ -139,7 +142,7 @@ EXPORTER = Outline(
             ),
         ),
         Row(
-            "What cannot be told",
+            "What is unknown",
             (
                 bargauge(
                     "Unresolved claims by reason",
@@ -165,7 +168,7 @@ EXPORTER = Outline(
                     "CPU",
                     "rate(process_cpu_seconds_total[$__rate_interval])",
                     units.RATIO,
-                    "Processor time of an exporter, of one core.",
+                    "Processor time of an exporter, as a share of one core.",
                 ),
                 _spread(
                     "Memory",
@@ -177,7 +180,7 @@ EXPORTER = Outline(
                     "Scrape",
                     "scrape_duration_seconds",
                     units.SECONDS,
-                    "What a scrape took, as Prometheus saw it.",
+                    "How long a scrape took, as Prometheus measured it.",
                 ),
                 _spread(
                     "Series per exporter",
@@ -202,8 +205,8 @@ EXPORTER = Outline(
                     sort="Node",
                     rising=True,
                     rows=100,
-                    about="The exporter's version on each node, what it reads, and how many GPUs it"
-                    " knows of.",
+                    about="The version of the exporter on each node, its backend, and how many"
+                    " GPUs it knows of.",
                 ),
                 table(
                     "Drivers",

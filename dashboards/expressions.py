@@ -14,8 +14,8 @@ POWER = "allocation:gpu_power:watts"
 share of the board's memory. ``IS_IDLE`` is what the idle alert goes by."""
 
 FREE = "clamp_min(gpu_allocatable_devices - gpu_allocated_devices, 0)"
-"""Devices of a resource that no container of a node holds; while slices are cut anew, the kubelet
-may tell more held than there are."""
+"""Devices of a resource that are not allocated. While MIG is reconfigured, the kubelet may report
+more allocated devices than there are."""
 
 POINTS = 2000
 """Steps that sums over the time shown are made of: recordings are means over five minutes, and a
@@ -46,6 +46,6 @@ def hours(recorded: str, by: str = "") -> str:
 
 
 def busy_share(by: str = "") -> str:
-    """Return the busy part of the GPU-hours held in the time shown, where use can be told."""
+    """Return the busy share of the allocated GPU-hours whose use can be attributed."""
     busy, idle = (f"sum_over_time({name}[$__range:$__interval])" for name in (BUSY, IDLE))
     return f"{_sum(by)} ({busy}) / ({_sum(by)} ({busy} + {idle}) > 0)"

@@ -1,4 +1,4 @@
-"""GPU fleet: how many, how used, what is wrong, who wastes."""
+"""GPU fleet: how many GPUs there are, how they are used, what is wrong, and who wastes them."""
 
 from dashboards import thresholds
 from dashboards.expressions import (
@@ -27,7 +27,8 @@ _BROKEN = "gpu_exporter_gpu_state > 0 or gpu_recovery_action > 0"
 FLEET = Outline(
     uid="gpu-fleet",
     title="GPU fleet",
-    question="How many GPUs are there, how many of them work, who wastes them, and what is broken?",
+    question="How many GPUs are there, how many of them are busy, who wastes them, and what is"
+    " broken?",
     rows=(
         Row(
             "At a glance",
@@ -35,27 +36,30 @@ FLEET = Outline(
                 stat(
                     "GPUs",
                     Query("sum(gpu_exporter_gpus)"),
-                    about="GPUs that the exporters know of, in whatever state.",
+                    about="GPUs that the exporters know of, in any state.",
                 ),
                 stat(
-                    "Held",
+                    "Allocated",
                     Query(or_zero(f"sum({ALLOCATED})")),
                     decimals=1,
-                    about="GPUs that containers hold; a slice or a share counts by its part.",
+                    about="GPUs that are allocated to containers. A slice or a share of a GPU"
+                    " counts as its fraction of the GPU.",
                 ),
                 stat(
-                    "At work",
+                    "Busy",
                     Query("sum(rate(gpu_busy_seconds_total[$__rate_interval]))"),
                     unit=units.SHORT,
                     decimals=1,
-                    about="GPUs' worth of busy time: the sum of the GPUs' mean utilization.",
+                    about="The sum of the mean utilization of all GPUs: 1.0 is one GPU that is"
+                    " always busy.",
                 ),
                 stat(
-                    "Held but idle",
+                    "Allocated but idle",
                     Query(or_zero(f"count(count by (node, gpu) ({IS_IDLE} == 1))")),
                     thresholds=above(warning=1),
                     alerts=("GPUContainerIdle", "GPUMemoryHeldIdle"),
-                    about="GPUs that a container has and does not use, by the idle alert's rule.",
+                    about="GPUs that are allocated to a container and idle, as the alert on idle"
+                    " containers defines it.",
                 ),
                 stat(
                     "Broken",
@@ -68,16 +72,16 @@ FLEET = Outline(
                     "Alerts",
                     Query(f"count({_FIRING}) or {_RULES_LOADED}"),
                     thresholds=above(warning=1),
-                    empty="The alert rules are not loaded: there is not even the Watchdog.",
-                    about="Alerts on GPUs that fire.",
+                    empty="The alert rules are not loaded: even the alert Watchdog is missing.",
+                    about="Alerts on GPUs that are firing.",
                 ),
             ),
         ),
         Row(
-            "What needs somebody",
+            "What needs attention",
             (
                 table(
-                    "Alerts that fire",
+                    "Firing alerts",
                     ("severity", "alertname", "node", "gpu", "namespace", "pod"),
                     Column(
                         "Since",
@@ -88,11 +92,11 @@ FLEET = Outline(
                     ),
                     sort="Severity",
                     rising=True,
-                    about="Critical ones first. An alert's name leads to its runbook.",
+                    about="Critical alerts first. The name of an alert leads to its runbook.",
                     span=2,
                 ),
                 table(
-                    "GPUs that are not well",
+                    "Unhealthy GPUs",
                     ("node", "gpu"),
                     Column(
                         "State",
@@ -101,7 +105,7 @@ FLEET = Outline(
                         states=states(GPU_STATES),
                     ),
                     Column(
-                        "Read",
+                        "Last read",
                         "max by (node, gpu) (1000 * gpu_exporter_last_sample_timestamp_seconds"
                         " and on (node, uuid) gpu_exporter_gpu_state > 0)",
                         unit=units.AGO,
@@ -110,8 +114,8 @@ FLEET = Outline(
                     rising=True,
                     empty="Every GPU can be read.",
                     alerts=("GPULost", "GPUHung", "GPUUnreadable"),
-                    about="Lost: fallen off the bus; hung: a read does not return. Read: when it"
-                    " last could be.",
+                    about="Lost: the GPU has fallen off the bus. Hung: a read of the GPU does not"
+                    " return. Failed: a read returns an error.",
                 ),
             ),
         ),
@@ -123,8 +127,8 @@ FLEET = Outline(
                     "avg by (node, gpu) (rate(gpu_busy_seconds_total[$__rate_interval]))",
                     row="node",
                     column="gpu",
-                    about="True mean utilization of each GPU over the last few scrapes. A node's"
-                    " name leads to the node.",
+                    about="Mean utilization of each GPU over the last few scrapes. The name of a"
+                    " node leads to its dashboard.",
                 ),
                 heatmap(
                     "Busy over time, by node",
@@ -138,27 +142,28 @@ FLEET = Outline(
                 timeseries(
                     "GPUs over time",
                     Query("sum(gpu_exporter_gpus)", "all"),
-                    Query(f"sum({ALLOCATED})", "held"),
-                    Query("sum(rate(gpu_busy_seconds_total[$__rate_interval]))", "at work"),
+                    Query(f"sum({ALLOCATED})", "allocated"),
+                    Query("sum(rate(gpu_busy_seconds_total[$__rate_interval]))", "busy"),
                     unit=units.SHORT,
-                    overrides=by_name("all", "held", "at work"),
-                    about="All GPUs, those that containers hold, and busy time in GPUs' worth."
-                    " What lies between the last two is held for nothing.",
+                    overrides=by_name("all", "allocated", "busy"),
+                    about="All GPUs, the GPUs that are allocated, and the sum of their"
+                    " utilization. The distance between the last two lines is allocated and not"
+                    " used.",
                 ),
                 timeseries(
                     "Power",
                     Query("sum(gpu_power_draw_watts)", "drawn"),
                     Query("sum(gpu_power_limit_watts)", "limit"),
                     overrides=by_name("drawn", "limit"),
-                    about="Power that all boards draw, and may draw.",
+                    about="Power that all boards draw, and the sum of their limits.",
                 ),
             ),
         ),
         Row(
-            "Who wastes them, and who uses them",
+            "Who wastes GPUs, and who uses them",
             (
                 table(
-                    "Top waste",
+                    "Most waste",
                     ("namespace", "workload", "pod"),
                     Column(
                         "Idle GPU-hours",
@@ -176,11 +181,12 @@ FLEET = Outline(
                     span=3,
                     points=POINTS,
                     alerts=("GPUContainerIdle", "GPUContainerUnderutilized"),
-                    about="Pods by the GPU-hours that they held and did not use in the time shown,"
-                    " and what those cost. A workload's name leads to it.",
+                    about="Pods with the most GPU-hours that were allocated to them and not used"
+                    " in the time shown, and what those hours cost. The name of a workload leads"
+                    " to its dashboard.",
                 ),
                 table(
-                    "Top users",
+                    "Most GPU-hours",
                     ("namespace",),
                     Column("GPU-hours", hours(ALLOCATED, "namespace"), units.SHORT),
                     Column("Busy GPU-hours", hours(BUSY, "namespace"), units.SHORT),
@@ -193,7 +199,7 @@ FLEET = Outline(
                     ),
                     span=2,
                     points=POINTS,
-                    about="Namespaces by the GPU-hours that they held in the time shown.",
+                    about="Namespaces with the most GPU-hours allocated in the time shown.",
                 ),
             ),
         ),

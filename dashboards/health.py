@@ -64,7 +64,7 @@ def _since(family: str) -> str:
 HEALTH = Outline(
     uid="gpu-health",
     title="GPU hardware health",
-    question="Which boards are failing or about to, and what do driver and NVIDIA say to do?",
+    question="Which boards fail or will soon, and what do the driver and NVIDIA say to do?",
     since="now-24h",
     annotations=(_XIDS,),
     rows=(
@@ -72,14 +72,14 @@ HEALTH = Outline(
             "At a glance",
             (
                 stat(
-                    "GPUs not well",
+                    "Unhealthy GPUs",
                     Query(or_zero('sum(gpu_exporter_gpus{state!="ok"})')),
                     thresholds=above(critical=1),
                     alerts=("GPULost", "GPUHung", "GPUUnreadable"),
                     about="GPUs that are lost, hung or failing.",
                 ),
                 stat(
-                    "To be recovered",
+                    "To recover",
                     Query(or_zero("count(gpu_recovery_action > 0)")),
                     thresholds=above(critical=1),
                     alerts=("GPURecoveryActionNeeded",),
@@ -94,8 +94,9 @@ HEALTH = Outline(
                         )
                     ),
                     thresholds=above(warning=1),
-                    about="Kinds of XID reported by single GPUs in the time shown, without those"
-                    " that are the application's or nobody's.",
+                    about="XIDs in the time shown that an operator must act on, each counted once"
+                    " for each GPU. XIDs that an application causes or that need no action are"
+                    " left out.",
                 ),
                 stat(
                     "Uncorrected ECC errors",
@@ -107,17 +108,18 @@ HEALTH = Outline(
                     about="Memory errors in the time shown that ECC could not correct.",
                 ),
                 stat(
-                    "Rows waiting for a reset",
+                    "Remapping pending",
                     Query("sum(gpu_row_remap_pending)"),
                     thresholds=above(warning=1),
                     alerts=("GPURowRemapPending", "GPURowRemapFailed"),
-                    about="GPUs with memory rows that are replaced at the next reset.",
+                    about="GPUs with memory rows that will be remapped at the next reset.",
                 ),
                 stat(
                     "Least margin",
                     Query("min(gpu_temperature_margin_celsius)"),
                     thresholds=below(0),
-                    about="Fewest degrees left on any GPU until the driver slows it down.",
+                    about="The fewest degrees that are left on any GPU until the driver slows it"
+                    " down.",
                 ),
             ),
         ),
@@ -142,8 +144,8 @@ HEALTH = Outline(
                         "GPUXidHardware",
                         "GPUXidApplication",
                     ),
-                    about="XIDs reported in the time shown, newest first, with what NVIDIA says to"
-                    " do about them, and how many there were since the exporter started.",
+                    about="XIDs in the time shown, the latest first, with what NVIDIA says to do"
+                    " and how many there were since the exporter started.",
                 ),
                 table(
                     "Recovery that the driver asks for",
@@ -174,14 +176,14 @@ HEALTH = Outline(
                     unit=units.SHORT,
                     stacked=True,
                     overrides=[*by_name(*_SERIOUS), fixed("others", ABSENT)],
-                    about="Kinds of XID that single GPUs reported within the last hour, by"
-                    " what NVIDIA says to do.",
+                    about="XIDs that GPUs reported within the last hour, each counted once for"
+                    " each GPU, by what NVIDIA says to do.",
                 ),
                 timeseries(
                     "GPUs by state",
                     Query('sum by (state) (gpu_exporter_gpus{state!="ok"})', "{{state}}"),
                     overrides=by_name("lost", "hung", "failed"),
-                    about="GPUs that cannot be read, by why.",
+                    about="GPUs that cannot be read, by state.",
                 ),
             ),
         ),
@@ -197,9 +199,9 @@ HEALTH = Outline(
                         _since('gpu_ecc_errors_total{severity="corrected"}'),
                         units.SHORT,
                     ),
-                    Column("Rows replaced", "sum by (node, gpu) (gpu_remapped_rows)", units.SHORT),
+                    Column("Rows remapped", "sum by (node, gpu) (gpu_remapped_rows)", units.SHORT),
                     Column(
-                        "Waits for reset",
+                        "Pending",
                         "max by (node, gpu) (gpu_row_remap_pending)",
                         units.SHORT,
                         above(warning=1),
@@ -223,8 +225,8 @@ HEALTH = Outline(
                         above(thresholds.RETIRED_PAGES),
                     ),
                     alerts=("GPUEccUncorrectable", "GPURetiredPages"),
-                    about="ECC errors in the time shown, and rows replaced in the board's life, or"
-                    " pages retired on boards before Ampere.",
+                    about="ECC errors in the time shown, and the rows that were remapped in the"
+                    " life of the board, or pages that were retired on boards before Ampere.",
                 ),
             ),
             (
@@ -241,7 +243,7 @@ HEALTH = Outline(
                     ),
                 ),
                 timeseries(
-                    "Rows replaced",
+                    "Rows remapped",
                     Query("sum by (cause) (gpu_remapped_rows)", "{{cause}}"),
                     overrides=by_name("correctable", "uncorrectable"),
                 ),
@@ -260,7 +262,8 @@ HEALTH = Outline(
                     thresholds=below(0),
                     least=None,
                     overrides=by_gpu(),
-                    about="Degrees left until the driver slows the GPU down; the 16 closest ones.",
+                    about="Degrees that are left until the driver slows the GPU down. The 16 GPUs"
+                    " with the fewest are shown.",
                 ),
                 timeseries(
                     "Degrees until the memory's maximum",
@@ -276,8 +279,9 @@ HEALTH = Outline(
                     least=None,
                     overrides=by_gpu(),
                     alerts=("GPUMemoryHot",),
-                    empty="None of these GPUs tells the temperature of its memory.",
-                    about="Degrees left until the memory is as hot as it may be; the 16 closest.",
+                    empty="None of these GPUs reports the temperature of its memory.",
+                    about="Degrees that are left until the memory is as hot as it may be. The 16"
+                    " GPUs with the fewest are shown.",
                 ),
                 timeseries(
                     "Time slowed down, by reason",
@@ -287,7 +291,7 @@ HEALTH = Outline(
                     ),
                     unit=units.SHORT,
                     alerts=("GPUThermalSlowdown", "GPUPowerBrakeSlowdown"),
-                    about="GPUs' worth of time for which a reason kept clocks down.",
+                    about="Share of time in which a reason limited the clocks, summed over GPUs.",
                 ),
             ),
         ),
@@ -295,7 +299,7 @@ HEALTH = Outline(
             "Links",
             (
                 table(
-                    "PCIe links below their best",
+                    "PCIe links with too few lanes",
                     ("node", "gpu"),
                     Column(
                         "Lanes",
@@ -312,8 +316,8 @@ HEALTH = Outline(
                     rising=True,
                     empty="Every link has all its lanes.",
                     alerts=("GPUPcieLinkDegraded",),
-                    about="Links with fewer lanes than board and slot can use. The generation is"
-                    " lower while a GPU idles, and tells nothing.",
+                    about="Links with fewer lanes than the board and the slot support. The"
+                    " generation is no sign of a fault: it is lower while a GPU idles.",
                 ),
                 timeseries(
                     "PCIe replays",
@@ -327,7 +331,8 @@ HEALTH = Outline(
                     thresholds=above(thresholds.REPLAYS_PER_MINUTE / 60),
                     overrides=by_gpu(),
                     alerts=("GPUPcieReplays",),
-                    about="PCIe packets sent again per second; the 16 GPUs with the most.",
+                    about="PCIe packets that were sent again, per second. The 16 GPUs with the"
+                    " most are shown.",
                 ),
                 timeseries(
                     "NVLink errors",
@@ -348,7 +353,7 @@ HEALTH = Outline(
                     ),
                     overrides=by_gpu(),
                     alerts=("GPUNvlinkDown",),
-                    about="Links that are up; the 16 GPUs with the fewest.",
+                    about="NVLink links that are up. The 16 GPUs with the fewest are shown.",
                 ),
             ),
         ),

@@ -27,16 +27,16 @@ _REASONS = {
     "gpu_idle": ("idle", ABSENT),
     "applications_clocks_setting": ("clocks set", SKY),
     "display_clock_setting": ("clocks set for a display", SKY),
-    "sync_boost": ("waits for its sync group", PURPLE),
+    "sync_boost": ("sync boost", PURPLE),
     "sw_power_cap": ("power limit", BLUE),
-    "sw_thermal_slowdown": ("warm", ORANGE),
+    "sw_thermal_slowdown": ("thermal (driver)", ORANGE),
     "hw_slowdown": ("hardware slowdown", VERMILLION),
     "hw_power_brake_slowdown": ("power brake", VERMILLION),
-    "hw_thermal_slowdown": ("too hot", VERMILLION),
+    "hw_thermal_slowdown": ("thermal (hardware)", VERMILLION),
 }
 """Reasons for lower clocks, from the most harmless to the worst."""
 
-_CLOCK_STATES = states({0: ("free", GREEN), **dict(enumerate(_REASONS.values(), start=1))})
+_CLOCK_STATES = states({0: ("not throttled", GREEN), **dict(enumerate(_REASONS.values(), start=1))})
 _CLOCK_REASON = (
     "max by (node, gpu) ("
     + " or ".join(
@@ -57,12 +57,12 @@ def _rates(name: str) -> Query:
     return Query(highest(f"rate({name}[$__rate_interval])", ranking), _GPU)
 
 
-_MOST = "Of more than 16 GPUs, the 16 with the highest mean."
+_MOST = "With more than 16 GPUs, only the 16 with the highest mean are shown."
 
 NODE = Outline(
     uid="gpu-node",
     title="GPU node",
-    question="What does each GPU of this node do, for whom, and what holds it back?",
+    question="What does each GPU of this node do, for whom, and what slows it down?",
     since="now-3h",
     rows=(
         Row(
@@ -88,47 +88,49 @@ NODE = Outline(
                         "Temperature", 'max by (node, gpu) (gpu_temperature_celsius{sensor="gpu"})'
                     ),
                     Column(
-                        "Until slowdown",
+                        "To slowdown",
                         "min by (node, gpu) (gpu_temperature_margin_celsius)",
                         thresholds=below(0),
                     ),
                     Column("Clocks", _CLOCK_REASON, "none", states=_CLOCK_STATES),
-                    Column("Holders", "count by (node, gpu) (gpu_allocation_info)", units.SHORT),
+                    Column("Containers", "count by (node, gpu) (gpu_allocation_info)", units.SHORT),
                     sort="Node",
                     rising=True,
                     rows=64,
                     height=10,
-                    about="Each GPU: mean utilization, memory in use, power, temperature and"
-                    " degrees left until the driver slows it down, why its clocks are down, and"
-                    " how many containers hold it.",
+                    about="Each GPU: mean utilization, memory in use, power, temperature, the"
+                    " degrees that are left until the driver slows the GPU down, what limits its"
+                    " clocks, and the number of containers to which the GPU or a share of it is"
+                    " allocated.",
                 ),
             ),
         ),
         Row(
-            "Who is on what",
+            "Allocations",
             (
                 state_timeline(
-                    "Holders over time",
+                    "Allocations over time",
                     Query(
                         "max by (gpu, node, namespace, pod) (gpu_allocation_info)",
                         "{{node}} GPU {{gpu}} · {{namespace}}/{{pod}}",
                     ),
-                    states=states({1: ("holds", BLUE)}),
+                    states=states({1: ("allocated", BLUE)}),
                     show_value=False,
                     alerts=("GPUUsedOutsidePods",),
-                    about="Which pod held which GPU, or a part of it, and when.",
+                    about="Which GPU, slice or share of a GPU was allocated to which pod, and"
+                    " when.",
                 ),
             ),
         ),
         Row(
-            "What they do",
+            "Use",
             (
                 timeseries(
                     "Utilization",
                     _rates("gpu_busy_seconds_total"),
                     most=1,
                     overrides=by_gpu(),
-                    about=f"True mean share of time in which a kernel ran. {_MOST}",
+                    about=f"Mean share of time in which a kernel ran. {_MOST}",
                 ),
                 timeseries(
                     "Memory in use",
@@ -153,15 +155,16 @@ NODE = Outline(
             ),
         ),
         Row(
-            "What holds them back",
+            "What limits the clocks",
             (
                 state_timeline(
-                    "Why clocks are down",
+                    "Limits of the clocks",
                     Query(_CLOCK_REASON, _GPU),
                     states=_CLOCK_STATES,
                     alerts=("GPUThermalSlowdown", "GPUPowerBrakeSlowdown"),
-                    about="The worst reason that keeps a GPU's clocks down at a time. Power limit"
-                    " is normal for a GPU that works hard; heat and the power brake are not.",
+                    about="The most serious of the reasons for which a GPU's clocks are limited at"
+                    " a time. A power limit is normal for a GPU that is busy; thermal reasons and"
+                    " the power brake are not.",
                 ),
             ),
             (
@@ -187,7 +190,7 @@ NODE = Outline(
             ),
         ),
         Row(
-            "What they move",
+            "Traffic",
             (
                 timeseries(
                     "PCIe received", _rates("gpu_pcie_receive_bytes_total"), overrides=by_gpu()

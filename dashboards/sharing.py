@@ -10,18 +10,18 @@ from dashboards.layer.queries import Query
 from dashboards.layer.tables import Column, table
 
 _SHARED = 'gpu_allocation_info{sharing!~"exclusive|mig"}'
-_NOBODYS = "gpu_unattributed_memory_bytes"
-_PARTS = 'gpu_allocation_info{sharing!="exclusive"}'
+_UNATTRIBUTED = "gpu_unattributed_memory_bytes"
+_SLICES_AND_SHARES = 'gpu_allocation_info{sharing!="exclusive"}'
 _TENANT = ("node", "gpu", "sharing", "profile", "namespace", "pod")
 _SLICE = ("node", "gpu", "gpu_instance", "profile")
 _TENANT_NAME = "{{namespace}}/{{pod}} {{node}} GPU {{gpu}}"
 
 
 def _per_tenant(value: str, when: str = "") -> str:
-    """Tell a figure of containers by who holds which part of what; ``when`` may be ``@ end()``."""
+    """Return a figure of containers by slice or share; ``when`` may be ``@ end()``."""
     return (
         f"sum by ({', '.join(_TENANT)}) ({value} * on ({CONTAINER}) group_left (sharing, profile)"
-        f" max by ({CONTAINER}, sharing, profile) ({_PARTS} {when}))"
+        f" max by ({CONTAINER}, sharing, profile) ({_SLICES_AND_SHARES} {when}))"
     )
 
 
@@ -38,7 +38,7 @@ def _top_tenants(name: str) -> str:
 SHARING = Outline(
     uid="gpu-sharing",
     title="GPU MIG and sharing",
-    question="Who shares GPUs with whom, who takes how much, and what is left to give?",
+    question="Who shares GPUs with whom, who uses how much, and what is free?",
     since="now-3h",
     rows=(
         Row(
@@ -47,30 +47,30 @@ SHARING = Outline(
                 stat(
                     "MIG slices",
                     Query(or_zero("count(gpu_mig_info)")),
-                    about="Slices that the GPUs are cut into.",
+                    about="MIG slices that exist.",
                 ),
                 stat(
-                    "Slices held",
+                    "Slices allocated",
                     Query(
                         or_zero('count(count by (node, uuid) (gpu_allocation_info{profile!=""}))')
                     ),
-                    about="Slices that a container holds, alone or with others.",
+                    about="MIG slices that are allocated to at least one container.",
                 ),
                 stat(
                     "Shared devices",
                     Query(or_zero(f"count(count by (node, uuid) ({_SHARED}))")),
-                    about="GPUs and slices that are shared by time-slicing, MPS or DRA.",
+                    about="GPUs and MIG slices that containers share by time-slicing, MPS or DRA.",
                 ),
                 stat(
-                    "Most on one device",
+                    "Most containers on one device",
                     Query(or_zero(f"max(count by (node, uuid) ({_SHARED}))")),
-                    about="Containers on the shared device that has the most.",
+                    about="The number of containers on the shared device that has the most.",
                 ),
                 stat(
-                    "Devices to give",
+                    "Free devices",
                     Query(f"sum({FREE})"),
-                    about="Device-plugin devices that no container holds; each share of a shared"
-                    " device is one.",
+                    about="Devices of device plugins that are not allocated. Each share of a"
+                    " shared device counts as one device.",
                 ),
             ),
         ),
@@ -84,16 +84,16 @@ SHARING = Outline(
                     Column("Peak", _per_tenant("gpu_container_memory_peak_bytes")),
                     Column("Busy", _per_tenant("gpu_container_utilization_ratio"), full=1),
                     Column(
-                        "Last used",
+                        "Idle for",
                         _per_tenant("gpu_container_idle_seconds"),
                     ),
                     sort="Memory",
                     rows=50,
                     height=10,
                     alerts=("GPUSharedOversubscribed",),
-                    about="Pods that hold a slice or a share, the largest first. On time-sliced and"
-                    " MPS devices the figures are those of the pod's own processes; what cannot be"
-                    " told apart is left out.",
+                    about="Pods with a slice or a share of a device, the largest first. On"
+                    " time-sliced and MPS devices the figures are those of the pod's own"
+                    " processes. A figure that cannot be attributed is left out.",
                 ),
             ),
             (
@@ -104,7 +104,8 @@ SHARING = Outline(
                         _TENANT_NAME,
                     ),
                     legend="table",
-                    about="Device memory of those who hold a slice or a share; the 12 largest.",
+                    about="Memory in use by pods with a slice or a share. The 12 largest are"
+                    " shown.",
                 ),
                 timeseries(
                     "Utilization by tenant",
@@ -114,8 +115,9 @@ SHARING = Outline(
                     ),
                     legend="table",
                     most=1,
-                    about="Of a slice: of the slice. Of a share: the part of the device that the"
-                    " pod's processes had. The 12 highest.",
+                    about="With a slice, the utilization of the slice. With a share, the"
+                    " utilization of the device that the pod's processes caused. The 12 highest"
+                    " are shown.",
                 ),
             ),
         ),
@@ -137,20 +139,20 @@ SHARING = Outline(
                     Column("Bandwidth", _per_slice("gpu_mig_dram_activity_ratio"), full=1),
                     rows=50,
                     height=10,
-                    about="What each slice has in use, of what it has. Utilization and activity"
-                    " take Hopper or newer.",
+                    about="Memory and utilization of each MIG slice. Utilization and activity need"
+                    " Hopper or newer.",
                 ),
             ),
         ),
         Row(
-            "What is left to give",
+            "What is free",
             (
                 bargauge(
                     "Free by resource",
                     Query(f"sort_desc(sum by (resource) ({FREE}) > 0)", "{{resource}}"),
-                    empty="Every device is held, or the kubelets could not be asked.",
-                    about="Devices of each resource that no container holds. A pod that asks for a"
-                    " profile waits while there is none of it, however much else is free.",
+                    empty="Every device is allocated, or the kubelets do not answer.",
+                    about="Devices of each resource that are not allocated. A pod that requests a"
+                    " profile waits while no slice of that profile is free, even if others are.",
                 ),
                 table(
                     "Free by node",
@@ -159,7 +161,7 @@ SHARING = Outline(
                     Column("Of", "sum by (node, resource) (gpu_allocatable_devices)", units.SHORT),
                     span=1.5,
                     rows=50,
-                    about="Where they are.",
+                    about="Free devices of each node and resource.",
                 ),
                 table(
                     "Memory in no slice",
@@ -170,43 +172,43 @@ SHARING = Outline(
                         " gpu_memory_reserved_bytes and on (node, gpu) gpu_mig_info)"
                         " - sum by (node, gpu) (gpu_mig_memory_total_bytes)",
                     ),
-                    about="What the cut leaves over on boards in MIG mode.",
+                    about="Memory that belongs to no slice, on boards in MIG mode.",
                 ),
             ),
             (
                 timeseries(
                     "Free over time, by resource",
                     Query(f"sum by (resource) ({FREE})", "{{resource}}"),
-                    about="Devices of each resource that no container holds.",
+                    about="Devices of each resource that are not allocated.",
                 ),
                 timeseries(
-                    "Memory of shared devices that is nobody's",
+                    "Unattributed memory of shared devices",
                     Query(
                         highest(
-                            f"sum by (node, gpu) ({_NOBODYS} and on (node, uuid) {_SHARED})",
-                            f"max by (node, gpu) (avg_over_time({_NOBODYS}[$__range] @ end())"
+                            f"sum by (node, gpu) ({_UNATTRIBUTED} and on (node, uuid) {_SHARED})",
+                            f"max by (node, gpu) (avg_over_time({_UNATTRIBUTED}[$__range] @ end())"
                             f" and on (node, uuid) {_SHARED} @ end())",
                         ),
                         "{{node}} GPU {{gpu}}",
                     ),
                     overrides=by_gpu(),
-                    about="Device memory that no container's process holds; the driver's own"
-                    " contexts included. The 16 GPUs with the most.",
+                    about="Memory that is attributed to no container, the driver's own contexts"
+                    " included. The 16 GPUs with the most are shown.",
                 ),
             ),
         ),
         Row(
-            "Who had the memory when it ran out",
+            "Who used the memory when it ran out",
             (
                 table(
-                    "Co-tenants at the last out-of-memory",
+                    "Other pods on the device at the last out-of-memory",
                     ("namespace", "pod", "cotenant_namespace", "cotenant_pod"),
                     Column(
-                        "Held",
+                        "Memory in use",
                         "max by (namespace, pod, cotenant_namespace, cotenant_pod)"
                         " (gpu_container_oom_cotenant_memory_bytes)",
                     ),
-                    empty="Nobody ran out of memory on a shared device.",
+                    empty="No container ran out of memory on a shared device.",
                 ),
             ),
         ),

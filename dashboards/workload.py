@@ -9,14 +9,14 @@ from dashboards.layer.panels import stat, state_timeline, timeseries
 from dashboards.layer.queries import Query
 from dashboards.layer.tables import Column, table
 
-_HELD = "and on (node, uuid) gpu_allocation_info"
+_ALLOCATED = "and on (node, uuid) gpu_allocation_info"
 _BY = "pod, container, node, gpu"
 _NAMED = '{workload!=""}'
 _FRACTION = f"allocation:gpu_fraction:ratio{_NAMED}"
 _BUSY_NOW = f"{BUSY}{_NAMED} / {_FRACTION}"
 _BUSY_MEAN = f"avg_over_time({BUSY}{_NAMED}[$__range]) / {_FRACTION}"
 _BUSY_RANKING = f"avg_over_time({BUSY}{_NAMED}[$__range] @ end()) / {_FRACTION} @ end()"
-"""Utilization of the device that a container of a known workload holds."""
+"""Utilization of the device that is allocated to a container of a known workload."""
 _CONTAINER = "{{pod}}/{{container}} {{node}} GPU {{gpu}}"
 _MEMORY_SHARE = "gpu_container_memory_used_bytes / gpu_container_memory_limit_bytes"
 _SECONDS = "gpu_container_busy_seconds_total"
@@ -24,13 +24,13 @@ _OOM = "gpu_container_oom_events_total"
 
 
 def _activity(name: str, more: str = "") -> str:
-    """Mean of a profiling figure over the GPUs and slices that are held."""
+    """Return the mean of a profiling figure over the GPUs and slices that are allocated."""
     slices = name.replace("gpu_", "gpu_mig_")
-    return f"avg(({name}{more} {_HELD}) or ({slices}{more} {_HELD}))"
+    return f"avg(({name}{more} {_ALLOCATED}) or ({slices}{more} {_ALLOCATED}))"
 
 
 def _behind(busy: str) -> str:
-    """How far each container's utilization is above or below its workload's median."""
+    """Return how far each container's utilization is above or below its workload's median."""
     median = f"quantile by (namespace, workload) (0.5, {busy})"
     return f"min by (workload, {_BY}) (({busy}) - on (namespace, workload) group_left () {median})"
 
@@ -45,31 +45,34 @@ def _ooms(confidence: str) -> str:
 WORKLOAD = Outline(
     uid="gpu-workload",
     title="GPU workload",
-    question="Does this job or deployment use the GPUs that it holds, and what stands in its way?",
+    question="Does this job or deployment use the GPUs that are allocated to it, and what slows it"
+    " down?",
     since="now-3h",
     rows=(
         Row(
             "At a glance",
             (
                 stat(
-                    "Devices held",
+                    "Devices allocated",
                     Query(or_zero("count(count by (node, uuid) (gpu_allocation_info))")),
-                    about="GPUs and MIG slices that the pods hold, alone or together with others.",
+                    about="GPUs and MIG slices that are allocated to the pods. A device that is"
+                    " shared with other pods counts as one.",
                 ),
                 stat(
                     "Busy",
                     Query(f"sum({BUSY}) / (sum({BUSY} + {IDLE}) > 0)"),
                     unit=units.RATIO,
                     thresholds=below(thresholds.BUSY_LOW),
-                    about="Busy part of the GPU time held, mean over the last minutes.",
+                    about="Share of the allocated GPU time that was busy, as a mean over five"
+                    " minutes.",
                 ),
                 stat(
                     "Idle devices",
                     Query(or_zero(f"sum({IS_IDLE})")),
                     thresholds=above(warning=1),
                     alerts=("GPUContainerIdle",),
-                    about="Devices that its containers have and do not use, as the idle alert"
-                    " counts them.",
+                    about="Devices that are allocated to its containers and idle, as the alert on"
+                    " idle containers defines it.",
                 ),
                 stat(
                     "Fullest memory",
@@ -78,25 +81,27 @@ WORKLOAD = Outline(
                     ),
                     unit=units.RATIO,
                     thresholds=above(thresholds.MEMORY_FULL),
-                    empty="It holds no device alone, so that no memory limit is its own.",
-                    about="Highest peak of memory on one of its devices, of what the device has.",
+                    empty="No device is allocated to it alone, so no memory limit applies to it"
+                    " alone.",
+                    about="The highest peak of memory on one of its devices, as a share of the"
+                    " device's memory.",
                 ),
                 stat(
                     "Out of memory",
                     Query(f"sum(round(increase({_OOM}[$__range])))"),
                     thresholds=above(critical=1),
-                    about="Ends of its containers for want of GPU memory in the time shown, however"
-                    " certain.",
+                    about="How often its containers ended because they ran out of GPU memory in"
+                    " the time shown, with any certainty.",
                 ),
                 stat(
                     "Power",
                     Query("sum(rate(gpu_container_energy_joules_total[$__rate_interval]))"),
-                    about="Power of its devices, as far as it is booked on its containers.",
+                    about="Power of its devices, as far as it is attributed to its containers.",
                 ),
             ),
         ),
         Row(
-            "Which GPUs, and are they used",
+            "Which GPUs, and how they are used",
             (
                 timeseries(
                     "Utilization by container",
@@ -111,20 +116,21 @@ WORKLOAD = Outline(
                     unit=units.RATIO,
                     most=1,
                     legend="table",
-                    about="True mean share of time in which a kernel of the container ran; the 16"
-                    " highest.",
+                    about="Mean share of time in which a kernel of the container ran. The 16"
+                    " highest containers are shown.",
                     span=2,
                 ),
                 state_timeline(
-                    "GPUs held",
+                    "Allocations over time",
                     Query(
                         "max by (gpu, node, namespace, pod) (gpu_allocation_info)",
                         "{{pod}} · {{node}} GPU {{gpu}}",
                     ),
-                    states=states({1: ("holds", BLUE)}),
+                    states=states({1: ("allocated", BLUE)}),
                     show_value=False,
                     height=8,
-                    about="Which of its pods held which GPU, or a part of it, and when.",
+                    about="Which GPU, slice or share of a GPU was allocated to which of its pods,"
+                    " and when.",
                 ),
             ),
             (
@@ -139,10 +145,11 @@ WORKLOAD = Outline(
                     overrides=by_name(
                         "any kernel ran", "SMs active", "tensor cores", "memory bandwidth"
                     ),
-                    about="Means over the devices held. Utilization alone misleads: one busy SM of"
-                    " 132 reads 100 %. High utilization with low SM activity and low bandwidth"
-                    " means small kernels or waiting for data; high bandwidth means memory-bound"
-                    " work, such as decoding. All but the first need Hopper or newer.",
+                    about="Means over the allocated devices. Utilization alone misleads: if one of"
+                    " 132 SMs is busy, utilization is 100 %. High utilization with low SM activity"
+                    " and low bandwidth means small kernels, or waiting for data. High bandwidth"
+                    " means work that is bound by memory, such as decoding. All but the first line"
+                    " need Hopper or newer.",
                 ),
                 timeseries(
                     "Memory against the limit",
@@ -158,9 +165,10 @@ WORKLOAD = Outline(
                     unit=units.RATIO,
                     most=1,
                     thresholds=above(thresholds.MEMORY_FULL),
-                    empty="It holds no device alone, so that no memory limit is its own.",
-                    about="Device memory in use as a part of what the device has. Servers that"
-                    " preallocate are full from the start. The 16 fullest.",
+                    empty="No device is allocated to it alone, so no memory limit applies to it"
+                    " alone.",
+                    about="Memory in use, as a share of the device's memory. Servers that"
+                    " preallocate are full from the start. The 16 fullest containers are shown.",
                     alerts=("GPUMemoryGrowing", "GPUMemoryNearlyFull"),
                 ),
             ),
@@ -177,14 +185,15 @@ WORKLOAD = Outline(
                     ),
                     unit=units.RATIO,
                     least=None,
-                    about="Each container's utilization less its workload's median. One that stays"
-                    " apart slows the rest, or waits for it. The 16 furthest below.",
+                    about="Each container's utilization minus the median of its workload. A"
+                    " container that stays below the median slows the others down, or waits for"
+                    " them. The 16 that are furthest below are shown.",
                     alerts=("GPUSlowerThanPeers",),
                 ),
                 table(
                     "Slowest first",
                     ("workload", "pod", "container", "node", "gpu"),
-                    Column("From median", _behind(_BUSY_MEAN), units.RATIO),
+                    Column("Against median", _behind(_BUSY_MEAN), units.RATIO),
                     Column(
                         "Busy",
                         f"min by (workload, {_BY}) ({_BUSY_MEAN})",
@@ -193,15 +202,15 @@ WORKLOAD = Outline(
                     ),
                     span=1.4,
                     rising=True,
-                    about="Mean utilization over the time shown, against the workload's median.",
+                    about="Mean utilization in the time shown, minus the median of the workload.",
                 ),
             ),
         ),
         Row(
-            "Out of memory, and memory",
+            "Out of memory",
             (
                 table(
-                    "Ends for want of memory",
+                    "Containers that ran out of memory",
                     ("namespace", "pod", "container"),
                     Column(
                         "Last",
@@ -213,14 +222,14 @@ WORKLOAD = Outline(
                     Column("Likely", _ooms("likely"), units.SHORT),
                     Column("Possible", _ooms("possible"), units.SHORT),
                     Column(
-                        "Host's memory",
+                        "Host memory",
                         "sum by (namespace, pod, container)"
                         " (round(increase(gpu_container_host_oom_kills_total[$__range]))) > 0",
                         units.SHORT,
                     ),
-                    about="Ends of containers in the time shown for want of GPU memory, by how"
-                    " certain that is, and how often the kernel killed them for want of the"
-                    " host's.",
+                    about="How often containers ended in the time shown because they ran out of"
+                    " GPU memory, by how certain that is, and how often the kernel killed them"
+                    " because they ran out of host memory.",
                     alerts=(
                         "GPUOutOfMemory",
                         "GPUOutOfMemoryLoop",
@@ -229,7 +238,7 @@ WORKLOAD = Outline(
                     span=2,
                 ),
                 timeseries(
-                    "Ends for want of GPU memory over time",
+                    "Out of GPU memory over time",
                     Query(
                         f"sum by (confidence) (round(increase({_OOM}[$__rate_interval])))",
                         "{{confidence}}",
@@ -254,7 +263,8 @@ WORKLOAD = Outline(
                         "Limit",
                         "sum by (namespace, pod, container) (gpu_container_memory_limit_bytes)",
                     ),
-                    about="Over all devices of a container. On a shared one no limit is its own.",
+                    about="The sum over all devices of a container. A container has no limit of"
+                    " its own on a shared device.",
                 ),
             ),
         ),

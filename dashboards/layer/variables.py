@@ -23,9 +23,9 @@ _VALUES = {
 
 _ABOUT = {
     "node": "Nodes that an exporter runs on.",
-    "namespace": "Namespaces of pods that hold GPUs.",
-    "workload": "What brought the pods about: deployments, jobs and so on. With the pod watch on.",
-    "pod": "Pods that hold GPUs, of the workloads chosen.",
+    "namespace": "Namespaces of pods with GPUs.",
+    "workload": "Deployments, jobs and other owners of pods. Needs the pod watch.",
+    "pod": "Pods with GPUs, of the selected workloads.",
     "gpu": "Index of the GPU on its node.",
 }
 
@@ -71,4 +71,4 @@ def _choice(name: str, *, shown: bool) -> Any:
 
 def about(name: str) -> str:
     """Return what a variable's values are."""
-    return _ABOUT.get(name, "Prometheus that scrapes the exporters and evaluates the rules.")
+    return _ABOUT.get(name, "The Prometheus that scrapes the exporters and evaluates the rules.")

@@ -27,7 +27,7 @@ COLUMNS: Mapping[str, str] = {
     "backend": "Backend",
     "sharing": "Sharing",
     "gpu_instance": "Instance",
-    "cotenant_namespace": "Other's namespace",
+    "cotenant_namespace": "Other namespace",
     "cotenant_pod": "Other pod",
 }
 """What a label's column is called."""
@@ -78,14 +78,14 @@ VALUES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "restart_node": ("restart the node", CRITICAL),
         "check_ecc": ("check ECC errors", WARNING),
         "check_nvlink": ("check NVLink", WARNING),
-        "follow_up": ("look at the other XIDs", NEUTRAL),
+        "follow_up": ("see the other XIDs", NEUTRAL),
         "check_hardware": ("check the hardware", WARNING),
         "update_driver": ("update the driver", WARNING),
         "check_uvm": ("check unified memory", WARNING),
         "contact_support": ("contact NVIDIA", WARNING),
         "recovery_action": ("see the recovery action", WARNING),
         "unknown": ("not in the catalogue", WARNING),
-        # That the driver asks for.
+        # What the driver asks for.
         "reset": ("reset the GPU", CRITICAL),
         "reboot_node": ("reboot the node", CRITICAL),
         "drain_p2p": ("drain peer-to-peer work", CRITICAL),

@@ -36,7 +36,7 @@ LAST = list(MOMENTS)[-1]
 MOST_LINES = 30
 
 EMPTY = {
-    "gpu-workload: Ends for want of memory: D": "no verdict of the story is merely possible.",
+    "gpu-workload: Containers that ran out of memory: D": "no verdict of it is merely possible.",
     "gpu-health: Memory errors by GPU: G": "H200 remaps rows; boards before Ampere retire pages.",
 }
 """Queries that rightly find nothing, and why."""

@@ -32,7 +32,7 @@ def panel(dashboard: str, title: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("dashboard", "title"), [("gpu-fleet", "Held but idle"), ("gpu-workload", "Idle devices")]
+    ("dashboard", "title"), [("gpu-fleet", "Allocated but idle"), ("gpu-workload", "Idle devices")]
 )
 def test_the_dashboards_count_what_the_alert_fires_on(
     dashboard: str, title: str, tmp_path: Path
