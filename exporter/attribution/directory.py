@@ -59,12 +59,7 @@ class Directory:
         parent = self.find(DeviceId(uuid=published.parent_uuid)) if published.parent_uuid else None
         if parent is None:
             return []
-        gpu = parent.gpu
-        slices = [slice_ for slice_ in gpu.slices if slice_.profile == published.profile]
-        if any(slice_.placement_start is not None for slice_ in slices):
-            place = published.placement_start
-            slices = [slice_ for slice_ in slices if slice_.placement_start == place]
-        return [Device(gpu, slice_) for slice_ in slices]
+        return [Device(parent.gpu, slice_) for slice_ in _slices_like(published, parent.gpu)]
 
     def _add_slice(self, device: Device, slice_: Slice) -> None:
         gpu, instance = device.gpu, slice_.gpu_instance
@@ -77,3 +72,11 @@ class Directory:
         if gpu.minor_number is not None and slice_ in gpu.leading_slices:
             by_minor = DeviceId(minor_number=gpu.minor_number, gpu_instance=instance)
             self._devices[by_minor] = device
+
+
+def _slices_like(published: DraDevice, gpu: Gpu) -> list[Slice]:
+    slices = [slice_ for slice_ in gpu.slices if slice_.profile == published.profile]
+    places = {slice_.placement_start for slice_ in slices}
+    if places <= {None}:
+        return slices
+    return [slice_ for slice_ in slices if slice_.placement_start == published.placement_start]

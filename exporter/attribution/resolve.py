@@ -157,7 +157,7 @@ class _ClaimedDevice:
         ``advertised`` are the numbers of the device's shares that the kubelet advertises.
         """
         holders = {share: _newest(claims) for share, claims in self.claims.items()}
-        sharing = {who for share, found in holders.items() if share is not None for who in found}
+        sharing = _sharing(holders)
         resources = self._resources(holders)
         size = max(1, len(advertised | (self.claims.keys() - {None})))
         shares = self._shares(holders, size)
@@ -209,6 +209,11 @@ class _ClaimedDevice:
         if shares:
             return Sharing.MPS if uses_mps else Sharing.TIME_SLICED
         return Sharing.MIG if self.device.slice else Sharing.EXCLUSIVE
+
+
+def _sharing(holders: _Holders) -> set[Container]:
+    """Return the containers that have a share of a device, and not only the whole device."""
+    return {who for share, found in holders.items() if share is not None for who in found}
 
 
 def _newest(claims: Sequence[Claim]) -> dict[Container, str]:

@@ -25,18 +25,19 @@ def containers_by_pid(
     by_id: dict[str, Container] = {}
     alone: dict[str, Container] = {}
     for pod in pods:
-        named = [Container(pod.namespace, pod.name, record.name) for record in pod.containers]
-        for container, record in zip(named, pod.containers, strict=True):
+        for record in pod.containers:
+            container = Container(pod.namespace, pod.name, record.name)
             if record.container_id is not None:
                 by_id[record.container_id] = container
-        if len(named) == 1:
-            alone[pod.uid] = named[0]
-    found = {
-        pid: by_id.get(owner.container_id) or alone.get(owner.pod_uid)
-        for pid, owner in owners.items()
-        if owner is not None
-    }
-    return {pid: container for pid, container in found.items() if container is not None}
+            if len(pod.containers) == 1:
+                alone[pod.uid] = container
+    found = {}
+    for pid, owner in owners.items():
+        if owner is not None:
+            container_of = by_id.get(owner.container_id) or alone.get(owner.pod_uid)
+            if container_of is not None:
+                found[pid] = container_of
+    return found
 
 
 def fully_attributed(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from exporter.metrics.family import Family, Point
-from exporter.model.devices import Gpu
+from exporter.model.devices import Driver, Gpu
 from exporter.model.snapshot import GpuData, GpuSample, Snapshot
 
 GPU_LABELS: Final = ("uuid", "gpu")
@@ -44,12 +44,10 @@ def per_gpu_by(
 
 def _info(snapshot: Snapshot) -> Iterator[Point]:
     for sample, _ in readable(snapshot):
-        gpu, driver = sample.gpu, snapshot.driver
+        gpu = sample.gpu
         labels = (
             gpu.model,
-            driver.vendor if driver else "",
-            driver.version if driver else "",
-            (driver.cuda_version if driver else None) or "",
+            *_driver_labels(snapshot.driver),
             gpu.pci_bus_id or "",
             gpu.architecture or "",
             gpu.serial or "",
@@ -58,6 +56,10 @@ def _info(snapshot: Snapshot) -> Iterator[Point]:
             _MIG_MODES[gpu.mig_enabled],
         )
         yield (*gpu_labels(gpu), *labels), 1
+
+
+def _driver_labels(driver: Driver | None) -> tuple[str, str, str]:
+    return (driver.vendor, driver.version, driver.cuda_version or "") if driver else ("", "", "")
 
 
 def _processes(data: GpuData) -> Mapping[str, float]:

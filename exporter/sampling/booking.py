@@ -12,7 +12,7 @@ from exporter.model.claims import Container
 from exporter.model.clocks import Monotonic
 from exporter.model.readings import Memory
 from exporter.model.steps import BusyStep, EnergyStep
-from exporter.sampling.entries import Entries
+from exporter.sampling.entries import Device, Entries
 
 
 def book_busy(
@@ -33,21 +33,31 @@ def book_busy(
         entry.gauges.utilization = None
     for step in steps:
         device = entries.device(step.device_uuid, gpu_uuid)
-        since = device.begin_busy_step(now)
         if shares is not None and step.device_uuid == gpu_uuid:
             holders = {e.allocation.container for e in entries.measured_on(gpu_uuid)}
             device.unmeasured_holders = holders - shares.keys()
-        left = step.busy.seconds
-        for entry in filter(entries.is_measured, entries.measured_on(step.device_uuid)):
-            allocation = entry.allocation
-            share = 1.0 if allocation.sole else (shares or {}).get(allocation.container, 0.0)
-            entry.use(step.busy, share, since, now)
-            left -= entry.add_busy(step.busy.seconds * share, since, now)
-            if entry.busy_seconds is None:
-                entries.begin_counters(entry)
-        if since < now:
-            device.unmetered_busy += step.busy.seconds
-        device.unattributed_busy = (device.unattributed_busy or 0.0) + max(0.0, left)
+        _book_busy_step(entries, device, step, now, shares or {})
+
+
+def _book_busy_step(
+    entries: Entries,
+    device: Device,
+    step: BusyStep,
+    now: Monotonic,
+    shares: Mapping[Container, float],
+) -> None:
+    since = device.begin_busy_step(now)
+    left = step.busy.seconds
+    for entry in filter(entries.is_measured, entries.measured_on(step.device_uuid)):
+        allocation = entry.allocation
+        share = 1.0 if allocation.sole else shares.get(allocation.container, 0.0)
+        entry.use(step.busy, share, since, now)
+        left -= entry.add_busy(step.busy.seconds * share, since, now)
+        if entry.busy_seconds is None:
+            entries.begin_counters(entry)
+    if since < now:
+        device.unmetered_busy += step.busy.seconds
+    device.unattributed_busy = (device.unattributed_busy or 0.0) + max(0.0, left)
 
 
 def book_energy(entries: Entries, steps: Iterable[EnergyStep], now: Monotonic) -> None:

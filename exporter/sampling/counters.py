@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
-from math import fsum
+from math import fsum, inf
 from typing import Final
 
 from exporter.model.clocks import Monotonic
@@ -72,19 +72,24 @@ class BusyIntegral:
         """
         if samples and self._seen is not None and samples[-1].timestamp < self._seen:
             self._seen = None  # the driver's clock was set back
-        seen = self._seen
-        fresh = [s for s in samples if seen is None or s.timestamp > seen]
+        seen = -inf if self._seen is None else self._seen
+        fresh = [sample for sample in samples if sample.timestamp > seen]
         if not fresh:
             return None
-        newest, mean = fresh[-1].timestamp, fsum(s.ratio for s in fresh) / len(fresh)
-        seconds = 0.0
-        if seen is not None:
-            elapsed = now - self._read_at
-            # If the samples span more time than has passed, the driver's clock was stepped.
-            stepped = newest - seen > elapsed + _CLOCK_SLACK_SECONDS
-            seconds = mean * elapsed if stepped else _integrate(seen, fresh, mean)
-        self._seen, self._read_at = newest, now
-        return Busy(seconds, mean, max(s.ratio for s in fresh))
+        mean = fsum(sample.ratio for sample in fresh) / len(fresh)
+        seconds = self._seconds(fresh, mean, now)
+        self._seen, self._read_at = fresh[-1].timestamp, now
+        return Busy(seconds, mean, max(sample.ratio for sample in fresh))
+
+    def _seconds(self, fresh: Sequence[UtilizationSample], mean: float, now: Monotonic) -> float:
+        """Return the busy seconds since the last batch."""
+        if self._seen is None:
+            return 0.0
+        elapsed = now - self._read_at
+        # If the samples span more time than has passed, the driver's clock was stepped.
+        if fresh[-1].timestamp - self._seen > elapsed + _CLOCK_SLACK_SECONDS:
+            return mean * elapsed
+        return _integrate(self._seen, fresh, mean)
 
 
 def _integrate(start: float, samples: Sequence[UtilizationSample], mean: float) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import floor, inf
 from typing import Final, NamedTuple, Self
 
-from exporter.model.claims import Allocation, Container
+from exporter.model.claims import Allocation, AllocationKey, Container
 from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import DeviceEvidence, OomEvidence
 from exporter.model.pods import Termination
@@ -117,17 +117,19 @@ class Evidence:
         self._xids = {xid for xid in self._xids if xid.timestamp >= oldest}
         self._processes = {process for process in self._processes if process.ended_by >= oldest}
 
+    def _ended_in(self, window: _Window, key: AllocationKey) -> list[_AccountedProcess]:
+        return [
+            process
+            for process in self._processes
+            if (process.container, process.device_uuid) == key and window.saw_end_of(process)
+        ]
+
     def _device(self, allocation: Allocation, window: _Window) -> DeviceEvidence:
         container, uuid = allocation.key
         peak = self._history.peak(allocation.measured_uuid, window.since, window.until)
         if peak is None:
             return DeviceEvidence(uuid)
-        accounted = [
-            process
-            for process in self._processes
-            if (process.container, process.device_uuid) == (container, uuid)
-            and window.saw_end_of(process)
-        ]
+        accounted = self._ended_in(window, allocation.key)
         # A process that started before the window may have had its peak before the window, too.
         risen = [process for process in accounted if process.started_at >= window.since]
         return DeviceEvidence(

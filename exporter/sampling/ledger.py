@@ -43,15 +43,9 @@ class Ledger:
         """
         self._entries.settle(now)
         current = {allocation.key: allocation for allocation in allocations or ()}
-        entries = self._entries.by_key
-        for key, entry in entries.items():
-            if key not in current and entry.ended is None:
-                entry.end(now, self._ended_grace)
         unknown_until_now, self._known = not self._known, allocations is not None
-        if unknown_until_now and self._known:
-            # Whoever did not come back ended at a time that is unknown.
-            for key in entries.keys() - current.keys():
-                del entries[key]
+        self._end_all_but(current, now, unseen=unknown_until_now and self._known)
+        entries = self._entries.by_key
         for key, allocation in current.items():
             if key in entries:
                 entries[key].go_on(allocation, now, same_container=unknown_until_now)
@@ -148,6 +142,21 @@ class Ledger:
     def forget_devices(self, present: AbstractSet[str]) -> None:
         """Drop what is kept of devices that are neither present nor any container's."""
         self._entries.forget_devices(present)
+
+    def _end_all_but(
+        self, current: Mapping[AllocationKey, Allocation], now: Monotonic, *, unseen: bool
+    ) -> None:
+        """End the entries whose allocations are gone.
+
+        ``unseen``: the allocations were unknown until now, so when an entry ended is unknown, too.
+        Such an entry is dropped.
+        """
+        entries = self._entries.by_key
+        for key in [key for key in entries if key not in current]:
+            if unseen:
+                del entries[key]
+            elif entries[key].ended is None:
+                entries[key].end(now, self._ended_grace)
 
     def _forget_ended(self, now: Monotonic) -> None:
         if self._known:

@@ -1,7 +1,7 @@
 """Finds the containers of the processes on shared GPUs, and splits readings among them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from exporter.attribution.sharing import (
@@ -13,7 +13,7 @@ from exporter.attribution.sharing import (
 from exporter.model.claims import Allocation, Container, PodName
 from exporter.model.devices import Gpu
 from exporter.model.pods import PodRecord
-from exporter.model.readings import FastReading, FullReading
+from exporter.model.readings import FastReading, FullReading, Memory
 from exporter.model.snapshot import SourceHealth
 from exporter.processes.owners import ProcessOwners
 
@@ -116,21 +116,12 @@ class SharedGpus:
         attribution = self._attribute(gpu.uuid, {process.pid for process in processes})
         if attribution is None:
             return {}
-        devices = [
-            (slice_.uuid, reading.instance_memory.get(slice_.gpu_instance), slice_.gpu_instance)
-            for slice_ in gpu.leading_slices
-        ]
-        board = None if gpu.mig_enabled else reading.memory
-        found = {
-            uuid: memory_by_container(memory, processes, attribution.containers, instance)
-            for uuid, memory, instance in [(gpu.uuid, board, None), *devices]
-            if memory is not None
-        }
-        return {
-            uuid: {holder: used.get(holder, 0) for holder in attribution.holders}
-            for uuid, used in found.items()
-            if used is not None
-        }
+        found = {}
+        for uuid, memory, instance in _memories(gpu, reading):
+            used = memory_by_container(memory, processes, attribution.containers, instance)
+            if used is not None:
+                found[uuid] = {holder: used.get(holder, 0) for holder in attribution.holders}
+        return found
 
     def owners(self, gpu_uuid: str, pids: Iterable[int]) -> Mapping[int, Container]:
         """Return the containers of processes on a shared GPU, as far as they are known.
@@ -148,3 +139,13 @@ class SharedGpus:
         if self._source is None or holders is None:
             return None
         return self._source.attribute(pids, holders)
+
+
+def _memories(gpu: Gpu, reading: FastReading) -> Iterator[tuple[str, Memory, int | None]]:
+    """Yield the UUID, the memory and the GPU instance of each device that has its own memory."""
+    if reading.memory is not None and not gpu.mig_enabled:
+        yield gpu.uuid, reading.memory, None
+    for slice_ in gpu.leading_slices:
+        memory = reading.instance_memory.get(slice_.gpu_instance)
+        if memory is not None:
+            yield slice_.uuid, memory, slice_.gpu_instance
