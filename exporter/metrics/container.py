@@ -75,6 +75,16 @@ def _host_oom_kills(snapshot: Snapshot) -> Iterator[Point]:
         yield (container.namespace, container.pod, container.name), count
 
 
+def _host_oom_last(snapshot: Snapshot) -> Iterator[Point]:
+    for container, time in snapshot.host_oom_last.items():
+        yield (container.namespace, container.pod, container.name), time
+
+
+def _starts(snapshot: Snapshot) -> Iterator[Point]:
+    for container, time in snapshot.container_starts.items():
+        yield (container.namespace, container.pod, container.name), time
+
+
 def _unattributed(name: str, text: str, value: Callable[[Unattributed], float | None]) -> Family:
     def points(snapshot: Snapshot) -> Iterator[Point]:
         for sample, _ in readable(snapshot):
@@ -108,6 +118,13 @@ CONTAINERS: Final = (
         ),
         _info,
         pod_labels=True,
+    ),
+    Family(
+        "gpu_container_start_timestamp_seconds",
+        "When the present run of the container began, in Unix time: by the pod watch, else when the"
+        " exporter first saw the container. Absent if the container was there before the exporter.",
+        ("namespace", "pod", "container"),
+        _starts,
     ),
     _family(
         "gpu_container_allocated_seconds_total",
@@ -193,6 +210,12 @@ CONTAINERS: Final = (
         " was allocated to the container. With the pod watch on.",
         ("namespace", "pod", "container"),
         _host_oom_kills,
+    ),
+    Family(
+        "gpu_container_host_oom_last_timestamp_seconds",
+        "When the kernel last killed the container for want of the host's memory, in Unix time.",
+        ("namespace", "pod", "container"),
+        _host_oom_last,
     ),
 )
 

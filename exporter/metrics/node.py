@@ -38,6 +38,10 @@ def _unresolved(snapshot: Snapshot) -> Iterator[Point]:
         yield (reason,), count
 
 
+def _time(snapshot: Snapshot) -> Iterator[Point]:
+    yield (), snapshot.timestamp
+
+
 def _build_info(snapshot: Snapshot) -> Iterator[Point]:
     yield (__version__, platform.python_version(), snapshot.backend), 1
 
@@ -116,6 +120,13 @@ EXPORTER: Final = (
         "Versions of the exporter and of its Python, and the backend in use; the value is 1.",
         ("version", "python_version", "backend"),
         _build_info,
+    ),
+    Family(
+        "gpu_exporter_time_seconds",
+        "The node's own time at which these values were put together, in Unix time. Ages of"
+        " timestamps are exact by it, however wrong the node's clock is.",
+        (),
+        _time,
     ),
     Family(
         "gpu_exporter_gpus",

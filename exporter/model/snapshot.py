@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 from exporter.model.claims import Allocation, Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Driver, Gpu
 from exporter.model.oom import OomTotals
 from exporter.model.pods import PodRecord
@@ -144,6 +145,10 @@ class Snapshot:
     """By device uuid."""
     host_oom_kills: Mapping[Container, int] = field(default_factory=dict)
     """How often a container with a GPU was killed because the host ran out of memory."""
+    host_oom_last: Mapping[Container, UnixSeconds] = field(default_factory=dict)
+    """When that last happened to a container."""
+    container_starts: Mapping[Container, UnixSeconds] = field(default_factory=dict)
+    """When the present run of a container began, where that is known."""
     sources: tuple[SourceHealth, ...] = ()
     allocatable: Mapping[str, int] = field(default_factory=dict)
     """Devices by resource."""

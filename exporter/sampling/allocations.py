@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
 from exporter.model.claims import Allocation, Claims, Container, Resolution
@@ -34,6 +35,14 @@ class Allocations:
     def current(self) -> Sequence[Allocation]:
         """The present allocations; none while they are unknown."""
         return self._resolution.allocations
+
+    @property
+    def containers(self) -> AbstractSet[Container]:
+        """The containers with claims, whether or not a claim matches a device that is known yet."""
+        if self._claims is None:
+            return frozenset()
+        dra = {claim.container for claim in self._claims.dra}
+        return dra | {claim.container for claim in self._claims.held}
 
     @property
     def allocatable(self) -> Mapping[str, int]:

@@ -13,16 +13,18 @@ from exporter.sampling.ledger import Ledger
 from exporter.sampling.runs import ContainerRuns
 from exporter.sampling.shared import ProcessContainers, SharedGpus
 from exporter.sampling.sources import ClaimSource, PodSource
+from exporter.sampling.starts import Starts
 from exporter.sampling.view import GpuView
 
 
 class Containers:
-    """Puts together the four subjects that concern containers, and hands readings to each.
+    """Puts together the five subjects that concern containers, and hands readings to each.
 
     - :class:`Allocations` knows which device is allocated to which container.
     - :class:`SharedGpus` splits the readings of a GPU among the containers that share it.
     - :class:`Ledger` books on containers what their devices did.
     - :class:`ContainerRuns` follows how containers end, where there is a pod watch.
+    - :class:`Starts` knows when they began.
 
     A source that is ``None`` is not asked, and has no health. ``started`` is when the program
     started. ``on_oom`` is called for each container that ran out of GPU memory. ``beside`` gives
@@ -45,6 +47,8 @@ class Containers:
         self.allocations = Allocations(claims, pods)
         self._ledger = Ledger(ended_grace)
         self._shared = SharedGpus(processes)
+        self._pods = pods
+        self._starts = Starts()
         self._runs = (
             ContainerRuns(pods, started=started, ended_grace=ended_grace, on_oom=on_oom)
             if pods
@@ -89,6 +93,8 @@ class Containers:
         changed = self.allocations.refresh(gpus, now)
         if changed:
             self._set_allocations(gpus, now)
+        if self.allocations.known:
+            self._starts.update(self.allocations.containers, timestamp)
         return self._follow_runs(now, timestamp) or changed
 
     def samples(self, now: Monotonic) -> tuple[ContainerSample, ...]:
@@ -105,6 +111,17 @@ class Containers:
         if self._runs is None:
             return {}
         return self._runs.host_oom_kills({sample.allocation.container for sample in samples})
+
+    def host_oom_last(self, samples: Iterable[ContainerSample]) -> Mapping[Container, UnixSeconds]:
+        """Return when each container of the samples was last killed for host memory, if ever."""
+        if self._runs is None:
+            return {}
+        return self._runs.host_oom_last({sample.allocation.container for sample in samples})
+
+    def starts(self, samples: Iterable[ContainerSample]) -> Mapping[Container, UnixSeconds]:
+        """Return when the present runs of those containers began that have a device now."""
+        containers = dict.fromkeys(s.allocation.container for s in samples if not s.ended)
+        return self._starts.of(containers, self._pods.pods() if self._pods else {})
 
     def sources(self) -> Iterable[SourceHealth]:
         """Yield the health of each source."""

@@ -82,6 +82,7 @@ class OomJudge:
         self._tenures = Tenures(_PATIENCE_SECONDS + grace_seconds)
         self._counts: dict[AllocationKey, _Counts] = {}
         self._host_kills: dict[Container, int] = {}
+        self._host_kill_times: dict[Container, UnixSeconds] = {}
         self._waiting: dict[_End, Termination] = {}
         self._judged: dict[_End, UnixSeconds] = {}
 
@@ -138,13 +139,18 @@ class OomJudge:
         """How often each container was killed because the host was out of memory."""
         return self._host_kills
 
+    @property
+    def host_kill_times(self) -> Mapping[Container, UnixSeconds]:
+        """When each container was last killed because the host was out of memory."""
+        return self._host_kill_times
+
     def _judge(
         self, termination: Termination, tenures: list[Tenure], now: UnixSeconds
     ) -> Judgement | None:
         allocations = tuple(tenure.allocation for tenure in tenures)
         killed = host_oom(termination)
         if killed:
-            self._host_kills[termination.container] += 1
+            self._count_kill(termination)
         verdict = judge(self._evidence.of(termination, allocations))
         if verdict:
             self._count(verdict)
@@ -160,6 +166,13 @@ class OomJudge:
         if not counts.last or counts.last.termination.finished_at <= ended.finished_at:
             counts.last = verdict
 
+    def _count_kill(self, termination: Termination) -> None:
+        container, times = termination.container, self._host_kill_times
+        self._host_kills[container] += 1
+        times[container] = max(
+            times.get(container, termination.finished_at), termination.finished_at
+        )
+
     def _forget(self, now: UnixSeconds) -> None:
         """Drop whatever is too old to be needed."""
         self._judged = {
@@ -171,4 +184,6 @@ class OomJudge:
         if self._tenures.forget(now):
             containers, keys = self._tenures.containers, self._tenures.keys
             self._host_kills = {container: self._host_kills[container] for container in containers}
+            times = self._host_kill_times.items()
+            self._host_kill_times = {each: time for each, time in times if each in containers}
             self._counts = {key: self._counts[key] for key in keys}

@@ -109,6 +109,13 @@ class ContainerRuns:
         kills = self._judge.host_kills.items()
         return {container: count for container, count in kills if container in containers}
 
+    def host_oom_last(self, containers: AbstractSet[Container]) -> Mapping[Container, UnixSeconds]:
+        """Return when each of these containers was last killed for host memory, if ever."""
+        if not self._counts_are_current:
+            return {}
+        times = self._judge.host_kill_times.items()
+        return {container: time for container, time in times if container in containers}
+
     @property
     def _counts_are_current(self) -> bool:
         """Whether a count of ends that is 0 means that there were none."""

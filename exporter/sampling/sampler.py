@@ -169,6 +169,8 @@ class Sampler:
             containers=samples,
             unattributed=containers.unattributed(),
             host_oom_kills=containers.host_oom_kills(samples),
+            host_oom_last=containers.host_oom_last(samples),
+            container_starts=containers.starts(samples),
             sources=(*self._session.health(max(durations, default=None)), *containers.sources()),
             allocatable=allocations.allocatable,
             allocated=allocations.allocated,

@@ -207,9 +207,12 @@ def test_a_host_kill_is_another_counter() -> None:
     harness = Harness(claims=EXCLUSIVE, pods=pods)
     harness.run(5)
     assert harness.sampler.snapshot.host_oom_kills == {TRAIN: 0}
-    pods.ends = [ended(harness, NO_WORDS, exit_code=137, reason="OOMKilled")]
+    pods_end = ended(harness, NO_WORDS, exit_code=137, reason="OOMKilled")
+    assert harness.sampler.snapshot.host_oom_last == {}
+    pods.ends = [pods_end]
     harness.run(10)
     assert harness.sampler.snapshot.host_oom_kills == {TRAIN: 1}
+    assert harness.sampler.snapshot.host_oom_last == {TRAIN: pods_end.finished_at}
     oom = held_by(harness, TRAIN).oom
     assert oom is not None
     assert sum(oom.events.values()) == 0
