@@ -22,18 +22,19 @@ from exporter.processes.owners import ProcessOwners
 
 _RUNTIME_CLASS: Final = (
     "run the pod with runtimeClassName: nvidia, NVIDIA_VISIBLE_DEVICES=all and"
-    " NVIDIA_DRIVER_CAPABILITIES=utility; where nodes ignore the former (Bottlerocket), mount"
-    " /dev/null at /var/run/nvidia-container-devices/all"
+    " NVIDIA_DRIVER_CAPABILITIES=utility; where nodes ignore NVIDIA_VISIBLE_DEVICES (Bottlerocket),"
+    " mount /dev/null at /var/run/nvidia-container-devices/all"
+)
+_OUTSIDE: Final = (
+    "install NVIDIA's driver; in a container, ask for the GPUs (docker run --gpus all)"
 )
 _HUNG: Final = "look for an Xid in the kernel log (dmesg); the GPU or the node has to be reset"
 _REMEDIES: Final = {
-    Reason.LIBRARY_NOT_FOUND: f"{_RUNTIME_CLASS}; outside a container, install the driver",
     Reason.LIBRARY_MISMATCH: "the driver was upgraded while it was loaded: reload its kernel module"
     " or reboot the node, then restart this pod so that it gets the new library",
     Reason.DRIVER_NOT_LOADED: "install the driver, or load it with: modprobe nvidia",
-    Reason.NO_PERMISSION: "run as root, with the device nodes: " + _RUNTIME_CLASS,
-    Reason.GPU_LOST: "the GPU has fallen off the bus: reboot the node; if it comes back, it is the"
-    " hardware",
+    Reason.GPU_LOST: "the GPU has fallen off the bus: reboot the node; if the GPU is lost again,"
+    " the hardware is broken",
     Reason.RESET_REQUIRED: "drain the node and reset the GPU: nvidia-smi --gpu-reset",
     Reason.TIMEOUT: _HUNG,
 }
@@ -65,10 +66,18 @@ class Readings:
     slow: SlowReading
 
 
+NO_GPU: Final = Finding(
+    "no GPU",
+    Level.INFO,
+    "this machine has no NVIDIA GPU",
+    "to try the exporter without a GPU: kube-gpu-exporter --backend simulated",
+)
+
+
 def driver(root: Path) -> Finding:
     """Whether the kernel has the driver."""
     try:
-        text = (root / "proc/driver/nvidia/version").read_text()
+        text = (root / "proc/driver/nvidia/version").read_text(errors="replace")
     except OSError:
         return Finding(
             "driver",
@@ -80,7 +89,7 @@ def driver(root: Path) -> Finding:
     return Finding("driver", Level.OK, f"kernel module {version[1] if version else 'loaded'}")
 
 
-def device_nodes(root: Path) -> Finding:
+def device_nodes(root: Path, environment: Mapping[str, str]) -> Finding:
     """Whether NVML can open what it needs. May block."""
     found = sorted(
         path
@@ -88,7 +97,8 @@ def device_nodes(root: Path) -> Finding:
         if re.fullmatch(r"nvidia(ctl|\d+)", path.name)
     )
     if not found:
-        return Finding("device nodes", Level.FAIL, "there is no /dev/nvidia*", _RUNTIME_CLASS)
+        todo = _give_gpus(environment)
+        return Finding("device nodes", Level.FAIL, "there is no /dev/nvidia*", todo)
     refused = []
     for path in found:
         try:
@@ -96,16 +106,21 @@ def device_nodes(root: Path) -> Finding:
         except OSError as error:
             refused.append(f"/dev/{path.name}: {error.strerror}")
     if refused:
-        return Finding(
-            "device nodes", Level.FAIL, "; ".join(refused), _REMEDIES[Reason.NO_PERMISSION]
-        )
+        todo = _remedy(Reason.NO_PERMISSION, environment)
+        return Finding("device nodes", Level.FAIL, "; ".join(refused), todo)
     return Finding("device nodes", Level.OK, " ".join(path.name for path in found))
 
 
-def library(opened: Driver | Exception) -> Finding:
+def not_needed(missing: Finding) -> Finding:
+    """Return a finding about the kernel's side where the driver's library answers without it."""
+    what = f"{missing.what}; but the driver answers, as it does in WSL2"
+    return Finding(missing.name, Level.INFO, what)
+
+
+def library(opened: Driver | Exception, environment: Mapping[str, str]) -> Finding:
     """Whether the driver's library loads and talks to the driver."""
     if isinstance(opened, Exception):
-        return failed("library", opened)
+        return failed("library", opened, environment)
     cuda = f", CUDA up to {opened.cuda_version}" if opened.cuda_version else ""
     return Finding("library", Level.OK, f"driver {opened.version} answers{cuda}")
 
@@ -116,7 +131,7 @@ def devices(gpus: Sequence[Gpu], known: int, environment: Mapping[str, str]) -> 
     todo = "" if visible in (None, "all") else f"set NVIDIA_VISIBLE_DEVICES=all, not {visible!r}"
     if not gpus:
         none = f"the driver answers, but shows no GPU (the kernel has {known})"
-        return Finding("GPUs", Level.FAIL, none, todo or _RUNTIME_CLASS)
+        return Finding("GPUs", Level.FAIL, none, todo or _give_gpus(environment))
     what = ", ".join(
         f"{n} x {model or 'unidentified'}"
         for model, n in Counter(gpu.model for gpu in gpus).items()
@@ -140,10 +155,10 @@ def mig(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Finding:
         return Finding(
             "MIG",
             Level.WARN,
-            f"GPUs in MIG mode without a slice to be seen: {', '.join(empty)}",
+            f"no slice can be seen of these GPUs, which are in MIG mode: {', '.join(empty)}",
             f"create slices; if there are some, give the pod {monitor}",
         )
-    profiles = Counter(part.profile for gpu in enabled for part in gpu.slices)
+    profiles = Counter(slice_.profile for gpu in enabled for slice_ in gpu.slices)
     slices = ", ".join(f"{n} x {profile}" for profile, n in profiles.items())
     what = f"GPUs in MIG mode: {len(enabled)}; slices: {slices}"
     if (
@@ -157,11 +172,13 @@ def mig(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Finding:
     return Finding("MIG", Level.OK, what)
 
 
-def readings(results: Mapping[int, Readings | Exception]) -> Iterator[Finding]:
+def readings(
+    results: Mapping[int, Readings | Exception], environment: Mapping[str, str]
+) -> Iterator[Finding]:
     """Whether each GPU, by index, can be read, and which of its fields can't."""
     for index, result in results.items():
         if isinstance(result, Exception):
-            yield failed(f"GPU {index}", result)
+            yield failed(f"GPU {index}", result, environment)
     read = [result for result in results.values() if isinstance(result, Readings)]
     refused: dict[Reason, set[str]] = {}
     for each in read:
@@ -175,7 +192,7 @@ def readings(results: Mapping[int, Readings | Exception]) -> Iterator[Finding]:
 
 
 def activity(results: Sequence[Readings]) -> Finding:
-    """Whether there is more to tell of use than the share of time in which any kernel ran."""
+    """Whether the GPUs report more of their use than the share of time in which any kernel ran."""
     able = [each for each in results if each.full.activity or each.full.instance_activity]
     if able:
         what = f"{len(able)} of {len(results)} GPUs have a performance monitor"
@@ -190,7 +207,7 @@ def activity(results: Sequence[Readings]) -> Finding:
 def kubelet_socket(config: Config, *, simulated: bool) -> Finding | None:
     """Whether there is no point in asking the kubelet, and why."""
     if config.kubelet == "off" or simulated:
-        why = "simulated as well" if simulated else "not asked: kubelet is off"
+        why = "simulated as well" if simulated else "not asked, because kubelet is off"
         return Finding("kubelet", Level.INFO, why)
     socket = config.kubelet_socket
     # os.path.isdir() is false, rather than raising, where we may not even look.
@@ -198,7 +215,7 @@ def kubelet_socket(config: Config, *, simulated: bool) -> Finding | None:
         return Finding(
             "kubelet",
             Level.FAIL if config.kubelet == "on" else Level.WARN,
-            f"cannot see {socket.parent}: nothing can be said of containers",
+            f"cannot see {socket.parent}, so there are no series of containers",
             f"mount it from the host (hostPath: {socket.parent}) and run as root, or set"
             " kubelet: off",
         )
@@ -209,13 +226,13 @@ def kubelet_socket(config: Config, *, simulated: bool) -> Finding | None:
             "kubelet",
             Level.FAIL,
             f"{socket}: {error.strerror}",
-            "is the kubelet running? is it the host's directory that is mounted? run as root",
+            "check that the kubelet runs and that the host's directory is mounted; run as root",
         )
     return None
 
 
 def kubelet_claims(answer: Claims | Exception, patterns: Sequence[str]) -> Finding:
-    """Whether the kubelet answers, and knows of any device that is ours to explain."""
+    """Whether the kubelet answers, and advertises a device that the exporter can attribute."""
     if isinstance(answer, Exception):
         return Finding("kubelet", Level.FAIL, _one_line(answer))
     containers = {claim.container for claim in answer.held}
@@ -225,10 +242,10 @@ def kubelet_claims(answer: Claims | Exception, patterns: Sequence[str]) -> Findi
             "kubelet",
             Level.WARN,
             f"answers, but advertises none of {', '.join(patterns)}",
-            "is the device plugin running? set resources if it uses other names",
+            "check that the device plugin runs; set resources if it uses other names",
         )
-    devices_held = len(answer.held) + len(answer.dra)
-    what = f"answers: {len(containers)} containers hold {devices_held} devices"
+    allocated = len(answer.held) + len(answer.dra)
+    what = f"answers: {allocated} devices are allocated to {len(containers)} containers"
     return Finding("kubelet", Level.OK, what)
 
 
@@ -238,7 +255,7 @@ def node_name(config: Config) -> Finding:
     return Finding(
         "node name",
         Level.WARN,
-        "not given: series have no label node",
+        "not given, so series have no label node",
         "set NODE_NAME from the field spec.nodeName",
     )
 
@@ -250,7 +267,7 @@ def pid_namespace(root: Path) -> Finding:
     return Finding(
         "host PIDs",
         Level.INFO,
-        "not in the host's PID namespace: containers that share a GPU can't be told apart",
+        "not in the host's PID namespace, so containers that share a GPU can't be told apart",
         "if GPUs are shared, set hostPID: true",
     )
 
@@ -261,33 +278,35 @@ def pods_unwatched(config: Config, *, simulated: bool) -> Finding:
         return Finding("pods", Level.INFO, "simulated as well")
     without = "no workloads, no pod labels, no out-of-memory verdicts"
     if config.pod_watch == "off":
-        return Finding("pods", Level.INFO, f"not watched, pod-watch is off: {without}")
+        return Finding("pods", Level.INFO, f"not watched, because pod-watch is off: {without}")
     if config.pod_watch == "on":
         todo = "set NODE_NAME from the field spec.nodeName"
-        return Finding("pods", Level.FAIL, "pod-watch: on wants the node's name", todo)
+        return Finding("pods", Level.FAIL, "pod-watch: on needs the node's name", todo)
     return Finding(
         "pods",
         Level.INFO,
-        f"not watched, for want of a service-account token or the node's name: {without}",
+        f"not watched without a service-account token and the node's name: {without}",
         "give the pod a service account that may list and watch pods, and NODE_NAME",
     )
 
 
 def pods(answer: str | Exception | None) -> Finding:
-    """Whether the API server lets us follow this node's pods."""
+    """Whether the API server lets the exporter watch this node's pods."""
     if isinstance(answer, Exception):
         return Finding("pods", Level.FAIL, _one_line(answer), _api_todo(answer, "pods"))
-    return Finding("pods", Level.OK, f"the API server lets us list and watch {answer}")
+    return Finding("pods", Level.OK, f"the API server lets the exporter list and watch {answer}")
 
 
 def resource_slices(answer: str | Exception | None) -> Finding:
-    """Whether it lets us follow what DRA drivers publish; ``None``: it has no such API."""
+    """Whether the API server shows what DRA drivers publish; ``None``: it has no such API."""
     if isinstance(answer, Exception):
         todo = _api_todo(answer, "resourceslices of resource.k8s.io, if GPUs are claimed by DRA")
         return Finding("DRA", Level.WARN, _one_line(answer), todo)
     if answer:
-        return Finding("DRA", Level.OK, f"the API server lets us list and watch {answer}")
-    return Finding("DRA", Level.INFO, "the API server has no ResourceSlices: no GPU held by DRA")
+        return Finding("DRA", Level.OK, f"the API server lets the exporter list and watch {answer}")
+    return Finding(
+        "DRA", Level.INFO, "the API server has no ResourceSlices, so no GPU is allocated by DRA"
+    )
 
 
 def _api_todo(error: Exception, resources: str) -> str:
@@ -297,19 +316,36 @@ def _api_todo(error: Exception, resources: str) -> str:
         case ApiFailure.UNAUTHORIZED | ApiFailure.NOT_CONFIGURED:
             return "give the pod a service account, and mount its token"
         case ApiFailure.UNAVAILABLE | ApiFailure.TIMEOUT | ApiFailure.UNTRUSTED:
-            return "is the API server up? does a network policy keep the pod from it? see its log"
+            return (
+                "check that the API server is up and that no network policy keeps the pod from it"
+            )
         case _:
             return ""
 
 
-def failed(name: str, error: Exception) -> Finding:
+def failed(name: str, error: Exception, environment: Mapping[str, str]) -> Finding:
     """Explain a call that raised, or that did not return (:class:`TimeoutError`)."""
     if isinstance(error, TimeoutError):
         return Finding(name, Level.FAIL, f"hangs: {_one_line(error)}", _HUNG)
     if isinstance(error, GpuError):
         what = f"{error.reason}: {_one_line(error)}"
-        return Finding(name, Level.FAIL, what, _REMEDIES.get(error.reason, "try nvidia-smi there"))
+        return Finding(name, Level.FAIL, what, _remedy(error.reason, environment))
     return Finding(name, Level.FAIL, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def _remedy(reason: Reason, environment: Mapping[str, str]) -> str:
+    match reason:
+        case Reason.LIBRARY_NOT_FOUND:
+            return _give_gpus(environment)
+        case Reason.NO_PERMISSION:
+            return f"run as root, with the device nodes: {_give_gpus(environment)}"
+        case _:
+            return _REMEDIES.get(reason, "try nvidia-smi there")
+
+
+def _give_gpus(environment: Mapping[str, str]) -> str:
+    """Say how this pod, or this machine, gets the GPUs and the driver's library."""
+    return _RUNTIME_CLASS if "KUBERNETES_SERVICE_HOST" in environment else _OUTSIDE
 
 
 def _one_line(error: Exception) -> str:

@@ -1,14 +1,14 @@
 """``doctor``: what this node and pod give the exporter, what is missing, and what to do about it.
 
-Whatever may block, as a wedged driver does, is called from daemon threads and given up after a
-while, so that a hung GPU is a finding and no hang.
+Whatever may block, as a wedged driver does, is called from a daemon thread and given up after a
+while, so that a hung GPU is a finding, and doctor itself does not hang.
 """
 
 import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,22 +21,36 @@ from exporter.app.api_server import try_pods, try_resource_slices, watches_pods
 from exporter.app.backends import brings_sources, make_backend
 from exporter.app.checks import Finding, Level, Readings
 from exporter.app.exits import ExitCode
+from exporter.app.main_loop import end_with_signal
 from exporter.app.patience import within
+from exporter.app.simulated_cluster import real_gpu
 from exporter.config import Config
 from exporter.gpus import Backend, Reader
 from exporter.kubernetes.access import ApiAccess
 from exporter.model.claims import Claims
+from exporter.model.devices import Driver
 
+_NAME_WIDTH: Final = len("device nodes")
 _ACTIVITY_SECONDS: Final = 0.5
 """Between two full reads. GPM needs its samples at least 100 ms apart."""
 
 
 def doctor(config: Config) -> int:
-    """Print the findings; fails when something that is needed is missing."""
-    findings = list(examine(config, make_backend(config), environment=os.environ))
-    click.echo(report(findings))
-    failed = any(finding.level is Level.FAIL for finding in findings)
-    return ExitCode.FAILED if failed else ExitCode.OK
+    """Print each finding as soon as there is one; fail when something that is needed is missing."""
+    end_with_signal()
+    levels: Counter[Level] = Counter()
+    for finding in examine(config, make_backend(config), environment=os.environ):
+        levels[finding.level] += 1
+        click.echo(layout(finding))
+    summary = ", ".join(f"{levels[level]} {level}" for level in Level if levels[level])
+    click.echo(f"\n{summary}")
+    return ExitCode.FAILED if levels[Level.FAIL] else ExitCode.OK
+
+
+def layout(finding: Finding) -> str:
+    """Lay a finding out in columns, with what to do about it on a line of its own."""
+    line = f"{finding.level.upper():<4}  {finding.name:<{_NAME_WIDTH}}  {finding.what}"
+    return f"{line}\n{'':<{4 + 2 + _NAME_WIDTH}}  -> {finding.todo}" if finding.todo else line
 
 
 def examine(
@@ -52,14 +66,14 @@ def examine(
 
     Waiting is long, because a driver without persistence mode takes seconds to wake its GPUs.
     """
-    simulated = backend.name == "simulated"
-    if simulated:
+    if backend.name == "simulated":
         yield Finding("backend", Level.INFO, "simulated: no figure is real")
+        (opened,) = within(patience, [backend.open])
+        yield checks.library(opened, environment)
     else:
-        yield checks.driver(root)
-        (nodes,) = within(patience, [partial(checks.device_nodes, root)])
-        yield checks.failed("device nodes", nodes) if isinstance(nodes, Exception) else nodes
-    yield from _gpus(backend, environment, root, patience)
+        opened = yield from _open(backend, environment, root, patience)
+    if not isinstance(opened, Exception):
+        yield from _gpus(backend, environment, root, patience)
     # The simulated node brings these, unless its pods are a cluster's.
     simulated = brings_sources(backend)
     yield checks.kubelet_socket(config, simulated=simulated) or _kubelet(config, patience)
@@ -68,29 +82,34 @@ def examine(
     yield from _pods(config, environment, root, patience, access, simulated=simulated)
 
 
-def report(findings: Sequence[Finding]) -> str:
-    """Lay findings out for people, with a summary at the end."""
-    width = max((len(finding.name) for finding in findings), default=0)
-    lines = []
-    for finding in findings:
-        lines.append(f"{finding.level.upper():<4}  {finding.name:<{width}}  {finding.what}")
-        if finding.todo:
-            lines.append(f"{'':<4}  {'':<{width}}  -> {finding.todo}")
-    levels = Counter(finding.level for finding in findings)
-    lines += ["", ", ".join(f"{levels[level]} {level}" for level in Level if levels[level])]
-    return "\n".join(lines)
+def _open(
+    backend: Backend, environment: Mapping[str, str], root: Path, patience: float
+) -> Generator[Finding, None, Driver | Exception]:
+    """Open the driver, and judge what the kernel shows of it by whether the driver answers."""
+    (nodes,) = within(patience, [partial(checks.device_nodes, root, environment)])
+    kernel = [
+        checks.driver(root),
+        checks.failed("device nodes", nodes, environment)
+        if isinstance(nodes, Exception)
+        else nodes,
+    ]
+    yield from (finding for finding in kernel if finding.level is not Level.FAIL)
+    (opened,) = within(patience, [backend.open])
+    missing = [finding for finding in kernel if finding.level is Level.FAIL]
+    answers = not isinstance(opened, Exception)
+    yield from (checks.not_needed(each) if answers else each for each in missing)
+    yield checks.library(opened, environment)
+    if not answers and real_gpu(root) is None:
+        yield checks.NO_GPU
+    return opened
 
 
 def _gpus(
     backend: Backend, environment: Mapping[str, str], root: Path, patience: float
 ) -> Iterator[Finding]:
-    (opened,) = within(patience, [backend.open])
-    yield checks.library(opened)
-    if isinstance(opened, Exception):
-        return
     (readers,) = within(patience, [backend.readers])
     if isinstance(readers, Exception):
-        yield checks.failed("GPUs", readers)
+        yield checks.failed("GPUs", readers, environment)
         return
     results = within(patience, [partial(_read, reader) for reader in readers])
     gpus = [
@@ -100,12 +119,16 @@ def _gpus(
     known = len(list((root / "proc/driver/nvidia/gpus").glob("*")))
     yield checks.devices(gpus, known, environment)
     yield checks.mig(gpus, environment)
-    yield from checks.readings(dict(zip((gpu.index for gpu in gpus), results, strict=True)))
+    by_index = dict(zip((gpu.index for gpu in gpus), results, strict=True))
+    yield from checks.readings(by_index, environment)
     read = [result for result in results if isinstance(result, Readings)]
     if read:
         yield checks.activity(read)
-    if not any(isinstance(result, TimeoutError) for result in results):
-        backend.close()
+    if any(isinstance(result, TimeoutError) for result in results):
+        return  # the driver would be closed under a read
+    (closed,) = within(patience, [backend.close])
+    if isinstance(closed, Exception):
+        yield checks.failed("closing", closed, environment)
 
 
 def _read(reader: Reader) -> Readings:

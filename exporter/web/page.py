@@ -1,4 +1,4 @@
-"""The plain page on ``/``: for a person who wants to know what answers here."""
+"""The plain page on ``/``, for a person who wants to know what answers here."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -13,14 +13,14 @@ body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
+.wide { overflow-x: auto; } td { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .note { padding: .6rem 1rem; border-left: 4px solid #c77700; background: #c7770018; }
 .bad { color: #c0392b; font-weight: 600; }
-code { font-size: .9em; }
 """
 
 
 def render_page(snapshot: Snapshot) -> str:
-    """Return the page as HTML. Names come from pods and drivers: all of them are escaped."""
+    """Return the page as HTML. All names are escaped, because pods and drivers choose them."""
     driver = snapshot.driver
     about = f"version {__version__}, backend {snapshot.backend}"
     if driver:
@@ -45,7 +45,7 @@ def render_page(snapshot: Snapshot) -> str:
 <h2>Containers on GPUs</h2>
 {
         _table(
-            ("Namespace", "Pod", "Container", "GPU", "Held", "Utilization", "Memory"),
+            ("Namespace", "Pod", "Container", "GPU", "Sharing", "Utilization", "Memory"),
             _containers(snapshot.containers),
         )
     }
@@ -61,7 +61,7 @@ def _problems(found: Iterable[Check]) -> str:
         f'<li><span class="bad">{escape(check.name)}</span>: {escape(check.reason)}</li>'
         for check in bad
     )
-    return f"<h2>Not well</h2><ul>{items}</ul>"
+    return f"<h2>Problems</h2><ul>{items}</ul>"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -70,7 +70,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
     if not body:
         return "<p>None.</p>"
-    return f"<table><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr>{body}</table>"
+    names = "".join(f"<th>{name}</th>" for name in head)
+    return f'<div class="wide"><table><tr>{names}</tr>{body}</table></div>'
 
 
 def _gpus(samples: Iterable[GpuSample]) -> Iterable[Sequence[str]]:
@@ -85,22 +86,22 @@ def _gpus(samples: Iterable[GpuSample]) -> Iterable[Sequence[str]]:
                 data.fast.memory.used_bytes if data and data.fast.memory else None,
                 data.fast.memory.total_bytes if data and data.fast.memory else None,
             ),
-            f"{data.full.power_draw_watts:.0f} W" if data and data.full.power_draw_watts else "-",
+            _watts(data.full.power_draw_watts if data else None),
             gpu.uuid,
         )
-        for part in gpu.slices:
-            totals = data.slices.get(part.gpu_instance) if data else None
-            memory = data.fast.instance_memory.get(part.gpu_instance) if data else None
+        for slice_ in gpu.slices:
+            totals = data.slices.get(slice_.gpu_instance) if data else None
+            memory = data.fast.instance_memory.get(slice_.gpu_instance) if data else None
             yield (
-                f"{gpu.index} / {part.gpu_instance}",
-                part.profile,
+                f"{gpu.index} / {slice_.gpu_instance}",
+                slice_.profile,
                 "",
                 _percent(totals.utilization_ratio if totals else None),
                 _memory(
                     memory.used_bytes if memory else None, memory.total_bytes if memory else None
                 ),
                 "",
-                part.uuid,
+                slice_.uuid,
             )
 
 
@@ -127,7 +128,13 @@ def _percent(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.0%}"
 
 
-def _memory(used: int | None, total: int | None) -> str:
-    if used is None or total is None:
+def _watts(watts: float | None) -> str:
+    return "-" if watts is None else f"{watts:.0f} W"
+
+
+def _memory(used: int | None, limit: int | None) -> str:
+    """Write what is used, and of how much where there is a limit: a shared GPU has none."""
+    if used is None:
         return "-"
-    return f"{used / 2**30:.1f} of {total / 2**30:.1f} GiB"
+    gib = f"{used / 2**30:.1f}"
+    return f"{gib} GiB" if limit is None else f"{gib} of {limit / 2**30:.1f} GiB"

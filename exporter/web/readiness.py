@@ -1,4 +1,4 @@
-"""Whether there is anything to scrape, and if not, why: said in words, from a snapshot alone."""
+"""Whether there is anything to scrape, and the reasons where there is not."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from exporter.model.snapshot import GpuState, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that should be well. Without a ``required`` one there is nothing to collect."""
+    """One thing that should work. Without a ``required`` one there is nothing to collect."""
 
     name: str
     ok: bool
@@ -18,8 +18,8 @@ class Check:
 def checks(snapshot: Snapshot) -> tuple[Check, ...]:
     """Judge the driver, the GPUs and the other sources, most important first.
 
-    A kubelet that does not answer costs the container families, not the GPUs': it is told here, and
-    does not take the exporter out of service.
+    A kubelet that does not answer costs the series of containers and not those of GPUs. So it is
+    reported here, and does not take the exporter out of service.
     """
     sources = tuple(
         Check(
@@ -38,7 +38,7 @@ def ready(found: tuple[Check, ...]) -> bool:
 
 
 def _gpus(snapshot: Snapshot) -> Check:
-    """Ready as long as one GPU can be read; each that can't is named."""
+    """Judge the GPUs: one that can be read is enough, and each that can't be read is named."""
     away = [s for s in snapshot.gpus if s.data is None]
     if not snapshot.gpus:
         return Check("gpus", ok=False, required=True, reason="no GPU has been found")

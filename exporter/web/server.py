@@ -18,7 +18,7 @@ from exporter.web.readiness import checks, ready
 from exporter.web.tls import Tls
 from exporter.web.users import Users, authenticate
 
-# The kubelet's probes know no password.
+# The kubelet's probes have no password.
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 _LOOK_SECONDS: Final = 60.0
@@ -39,7 +39,7 @@ class Handlers:
         self._dead = dead
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Text or OpenMetrics by ``Accept``, gzipped when the client takes it."""
+        """Answer with text or OpenMetrics by ``Accept``, gzipped when the client takes that."""
         form, content_type = negotiate_format(_header(request, hdrs.ACCEPT))
         zipped = accepts_gzip(_header(request, hdrs.ACCEPT_ENCODING))
         body = self._exposition.render(
@@ -51,7 +51,7 @@ class Handlers:
         return web.Response(body=body, headers=headers)
 
     async def healthz(self, request: web.Request) -> web.Response:
-        """Liveness: 503 with the reason when only a new process would help. Not GPU health."""
+        """Answer 503, with the reason, when only a new process would help. Not GPU health."""
         del request
         reason = self._dead()
         return web.json_response(
@@ -59,7 +59,7 @@ class Handlers:
         )
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """Readiness: whether anything can be collected, with the reasons when not."""
+        """Answer whether anything can be collected, and the reasons when not."""
         del request
         found = checks(self._snapshot())
         is_ready = ready(found)
@@ -69,7 +69,7 @@ class Handlers:
         )
 
     async def index(self, request: web.Request) -> web.Response:
-        """Tell a person what this is and what it sees."""
+        """Show a person what this is and what it sees."""
         del request
         return web.Response(text=render_page(self._snapshot()), content_type="text/html")
 
@@ -80,7 +80,7 @@ def _header(request: web.Request, name: str) -> str:
 
 
 def make_app(handlers: Handlers, users: Users | None = None) -> web.Application:
-    """Route to the handlers. With ``users``, only they see more than health and readiness."""
+    """Route to the handlers. With ``users``, nobody else sees more than health and readiness."""
     app = web.Application(
         middlewares=[authenticate(users, but=_OPEN_PATHS)] if users is not None else []
     )
@@ -94,7 +94,7 @@ def make_app(handlers: Handlers, users: Users | None = None) -> web.Application:
 def listen(host: str, port: int) -> socket.socket:
     """Open the port. An empty host is every address, IPv4 and IPv6; port 0 takes a free one.
 
-    Raises :class:`OSError` when the address can't be had.
+    Raises :class:`OSError` when the address can't be listened on.
     """
     if not host and socket.has_dualstack_ipv6():
         with suppress(OSError):  # IPv6 may be compiled in and switched off

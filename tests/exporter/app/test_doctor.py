@@ -3,9 +3,10 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -23,7 +24,10 @@ from tests.doubles.api_manifests import NODE
 from tests.doubles.doctored_node import H100, SLICE, FakeBackend, FakeReader, write_node
 
 IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-ELSE = "or the node's name: no workloads, no pod labels, no out-of-memory verdicts"
+UNWATCHED = (
+    "not watched without a service-account token and the node's name: no workloads, no pod labels,"
+    " no out-of-memory verdicts"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +46,16 @@ def config(tmp_path: Path) -> Config:
 
 
 def found(
-    backend: FakeBackend, config: Config, root: Path, *, patience: float = 5.0, **env: str
+    backend: FakeBackend,
+    config: Config,
+    root: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    patience: float = 5.0,
 ) -> dict[str, Finding]:
-    findings = list(doctor.examine(config, backend, environment=env, root=root, patience=patience))
+    findings = list(
+        doctor.examine(config, backend, environment=environment, root=root, patience=patience)
+    )
     assert len({finding.name for finding in findings}) == len(findings)
     return {finding.name: finding for finding in findings}
 
@@ -60,10 +71,10 @@ def test_a_node_on_which_nothing_is_missing(root: Path, config: Config) -> None:
         "MIG": ("ok", "no GPU is in MIG mode"),
         "readings": ("ok", "1 of 1 GPUs can be read"),
         "activity": ("ok", "1 of 1 GPUs have a performance monitor"),
-        "kubelet": ("info", "not asked: kubelet is off"),
+        "kubelet": ("info", "not asked, because kubelet is off"),
         "node name": ("ok", NODE),
         "host PIDs": ("ok", "in the host's PID namespace"),
-        "pods": ("info", f"not watched, for want of a service-account token {ELSE}"),
+        "pods": ("info", UNWATCHED),
     }
     assert [finding.name for finding in findings.values() if finding.todo] == ["pods"]
     assert backend.closed
@@ -77,13 +88,37 @@ def test_a_node_without_anything(tmp_path: Path) -> None:
         "driver": "fail",
         "device nodes": "fail",
         "library": "fail",
+        "no GPU": "info",
         "kubelet": "warn",
         "node name": "warn",
         "host PIDs": "info",
         "pods": "info",
     }
     assert "modprobe nvidia" in findings["driver"].todo
+    assert findings["library"].todo.startswith("install NVIDIA's driver")
+    assert findings["device nodes"].todo == findings["library"].todo
+    assert findings["no GPU"].todo.endswith("kube-gpu-exporter --backend simulated")
+
+
+def test_a_gpu_without_a_driver_is_a_gpu(tmp_path: Path, config: Config) -> None:
+    device = tmp_path / "sys/bus/pci/devices/0000:19:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "class").write_text("0x030200\n")
+    backend = FakeBackend(error=GpuError(Reason.LIBRARY_NOT_FOUND, "no libnvidia-ml.so.1"))
+    findings = found(backend, config, tmp_path, IN_CLUSTER)
+    assert "no GPU" not in findings
     assert "runtimeClassName: nvidia" in findings["device nodes"].todo
+    assert "runtimeClassName: nvidia" in findings["library"].todo
+
+
+def test_a_driver_that_answers_needs_nothing_of_the_kernel(tmp_path: Path, config: Config) -> None:
+    """WSL2 has neither /proc/driver/nvidia nor /dev/nvidia*."""
+    findings = found(FakeBackend([FakeReader(H100)]), config, tmp_path)
+    assert {finding.level for finding in findings.values()} == {Level.OK, Level.INFO, Level.WARN}
+    assert findings["driver"].level is findings["device nodes"].level is Level.INFO
+    assert findings["driver"].what.endswith("but the driver answers, as it does in WSL2")
+    assert findings["GPUs"].level is findings["readings"].level is Level.OK
 
 
 @pytest.mark.parametrize(
@@ -101,7 +136,7 @@ def test_a_library_that_does_not_answer(
     reason: Reason, todo: str, root: Path, config: Config
 ) -> None:
     backend = FakeBackend(error=GpuError(reason, "what NVML\nsaid"))
-    finding = found(backend, config, root)["library"]
+    finding = found(backend, config, root, IN_CLUSTER)["library"]
     assert (finding.level, finding.what) == (Level.FAIL, f"{reason}: what NVML said")
     assert todo in finding.todo
 
@@ -111,7 +146,7 @@ def test_device_nodes_that_may_not_be_opened(root: Path, monkeypatch: pytest.Mon
         raise PermissionError(1, "Operation not permitted", str(path))
 
     monkeypatch.setattr("exporter.app.checks.os.open", refuse)
-    finding = checks.device_nodes(root)
+    finding = checks.device_nodes(root, {})
     assert finding.level is Level.FAIL
     assert finding.what == (
         "/dev/nvidia0: Operation not permitted; /dev/nvidiactl: Operation not permitted"
@@ -142,7 +177,7 @@ def test_mig_without_a_slice() -> None:
     finding = checks.mig([replace(H100, mig_enabled=True)], {})
     assert (finding.level, finding.what) == (
         Level.WARN,
-        "GPUs in MIG mode without a slice to be seen: 0",
+        "no slice can be seen of these GPUs, which are in MIG mode: 0",
     )
     assert "NVIDIA_MIG_MONITOR_DEVICES=all" in finding.todo
 
@@ -215,6 +250,20 @@ def test_a_driver_that_hangs_does_not_hang_us(root: Path, config: Config) -> Non
     assert (finding.level, finding.what) == (Level.FAIL, "hangs: no answer for 0.1s")
 
 
+def test_a_driver_that_does_not_close_does_not_hang_us(root: Path, config: Config) -> None:
+    hang = threading.Event()
+
+    class Hanging(FakeBackend):
+        def close(self) -> None:
+            hang.wait()
+
+    findings = found(Hanging([FakeReader(H100)]), config, root, patience=0.5)
+    hang.set()
+    assert findings["closing"].what == "hangs: no answer for 0.5s"
+    assert findings["closing"].level is Level.FAIL
+    assert "pods" in findings
+
+
 def test_a_backend_that_is_broken(root: Path, config: Config) -> None:
     class Broken(FakeBackend):
         def readers(self) -> Sequence[FakeReader]:
@@ -279,7 +328,9 @@ def test_a_kubelet_that_answers() -> None:
         allocatable={"nvidia.com/gpu": ("GPU-0", "GPU-1")},
     )
     finding = checks.kubelet_claims(claims, ["nvidia.com/gpu"])
-    assert finding == Finding("kubelet", Level.OK, "answers: 1 containers hold 2 devices")
+    assert finding == Finding(
+        "kubelet", Level.OK, "answers: 2 devices are allocated to 1 containers"
+    )
 
 
 def test_a_kubelet_without_gpus() -> None:
@@ -304,22 +355,22 @@ def test_another_pid_namespace(tmp_path: Path) -> None:
 # What is printed, and the exit code.
 
 
-def test_the_report_is_aligned_and_summed_up() -> None:
-    text = doctor.report(
-        [
-            Finding("driver", Level.OK, "kernel module 580"),
-            Finding("device nodes", Level.FAIL, "there is none", "mount them"),
-            Finding("MIG", Level.OK, "off"),
-        ]
-    )
-    assert text == (
-        "OK    driver        kernel module 580\n"
-        "FAIL  device nodes  there is none\n"
-        "                    -> mount them\n"
-        "OK    MIG           off\n"
-        "\n"
-        "2 ok, 1 fail"
-    )
+def test_each_finding_is_printed_before_the_next_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def examine(*_args: object, **_more: object) -> Iterator[Finding]:
+        yield Finding("driver", Level.OK, "kernel module 580")
+        assert capsys.readouterr().out == "OK    driver        kernel module 580\n"
+        yield Finding("device nodes", Level.FAIL, "there is none", "mount them")
+        assert capsys.readouterr().out == (
+            "FAIL  device nodes  there is none\n                    -> mount them\n"
+        )
+        yield Finding("MIG", Level.OK, "off")
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    monkeypatch.setattr(doctor, "end_with_signal", lambda: None)
+    assert doctor.doctor(Config(backend="simulated")) == 1
+    assert capsys.readouterr().out == "OK    MIG           off\n\n2 ok, 1 fail\n"
 
 
 @pytest.mark.parametrize(
@@ -336,5 +387,6 @@ def test_the_exit_code_says_whether_something_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(doctor, "make_backend", lambda _config: backend)
+    monkeypatch.setattr(doctor, "end_with_signal", lambda: None)
     assert doctor.doctor(Config(backend="simulated")) == code
     assert ("fail" in capsys.readouterr().out.splitlines()[-1]) == bool(code)

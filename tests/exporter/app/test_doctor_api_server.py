@@ -124,8 +124,8 @@ async def test_an_api_server_that_hangs_does_not_hang_us(
     ("pod_watch", "node", "level", "what"),
     [
         ("off", NODE, Level.INFO, "pod-watch is off"),
-        ("on", "", Level.FAIL, "wants the node's name"),
-        ("auto", "", Level.INFO, "for want of"),
+        ("on", "", Level.FAIL, "needs the node's name"),
+        ("auto", "", Level.INFO, "not watched without"),
     ],
 )
 def test_an_api_server_that_is_not_asked(

@@ -111,3 +111,21 @@ def test_a_command_that_is_ended_before_it_is_done_has_a_shell_s_exit_code(tmp_p
     with paused(tmp_path, "exporter.gpus.simulated.backend", "once", "--backend=simulated") as once:
         once.send_signal(signal.SIGTERM)
         assert once.wait(PATIENCE_SECONDS) == 143
+
+
+def test_doctor_ends_although_a_thread_of_its_is_stuck(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import concurrent.futures, threading\n"
+        "concurrent.futures.ThreadPoolExecutor().submit(threading.Event().wait)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "exporter", "doctor", "--backend=simulated"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.wait(PATIENCE_SECONDS) == 0
+            assert process.stdout
+            assert b"info" in process.stdout.read().splitlines()[-1]
+        finally:
+            process.kill()

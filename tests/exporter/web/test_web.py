@@ -1,6 +1,7 @@
 """What is served, over real HTTP on loopback."""
 
 import gzip
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -122,7 +123,41 @@ async def test_unknown_paths_are_not_found(served: Served) -> None:
         assert response.status == 404
 
 
-def test_page_says_that_gpus_are_simulated_and_what_is_not_well() -> None:
+def test_the_page_shows_memory_that_has_no_limit(served: Served) -> None:
+    (held,) = served.snapshot.containers
+    shared = replace(held, memory_used_bytes=45 * 10**9, memory_limit_bytes=None)
+    sole = replace(held, memory_used_bytes=2**30, memory_limit_bytes=2**31)
+    unknown = replace(held, memory_used_bytes=None)
+    page = render_page(replace(served.snapshot, containers=(shared, sole, unknown)))
+    containers = page.partition("<h2>Containers on GPUs</h2>")[2]
+    assert "<td>41.9 GiB</td>" in containers
+    assert "<td>1.0 of 2.0 GiB</td>" in containers
+    assert "<td>-</td>" in containers
+
+
+def test_the_page_shows_a_gpu_that_draws_nothing() -> None:
+    harness = Harness(count=1)
+    harness.run(5)
+    (sample,) = harness.sampler.snapshot.gpus
+    assert sample.data
+    idle = replace(sample.data, full=replace(sample.data.full, power_draw_watts=0.0))
+    page = render_page(replace(harness.sampler.snapshot, gpus=(replace(sample, data=idle),)))
+    assert "<td>0 W</td>" in page
+
+
+def test_no_style_of_the_page_is_unused() -> None:
+    harness = Harness(count=2)
+    harness.backend.gpus[1].error = GpuError(Reason.GPU_LOST, "lost")
+    harness.run(5)
+    page = render_page(replace(harness.sampler.snapshot, backend="simulated"))
+    style, _, body = page.partition("</style>")
+    for name in re.findall(r"\.([a-z]+) \{", style):
+        assert f'class="{name}"' in body, name
+    for tag in re.findall(r"(?:^|[,}] )([a-z][a-z0-9]*)(?=[ ,]*[{,])", style, re.MULTILINE):
+        assert f"<{tag}" in body, tag
+
+
+def test_page_says_that_gpus_are_simulated_and_what_the_problems_are() -> None:
     harness = Harness(count=2)
     harness.backend.gpus[0].gpu = MIG_GPU
     harness.backend.gpus[1].error = GpuError(Reason.GPU_LOST, "lost")
