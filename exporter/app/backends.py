@@ -11,7 +11,7 @@ from exporter.model.readings import Reason
 
 log = logging.getLogger(__name__)
 
-# Only these say that there is no driver. One that is broken or hangs is there, and has to show.
+# Only these mean that there is no driver. A driver that is broken or hangs has to be reported.
 _NO_DRIVER = {Reason.LIBRARY_NOT_FOUND, Reason.DRIVER_NOT_LOADED}
 
 
@@ -40,7 +40,7 @@ def brings_sources(backend: Backend) -> bool:
 
 
 def _try_driver() -> None:
-    # A backend of its own, which is left alone where the driver hangs.
+    # The driver may hang, so this backend is used for nothing else.
     backend = _nvml()
     backend.open()
     backend.close()

@@ -17,7 +17,7 @@ PROGRAM: Final = "kube-gpu-exporter"
 _COMMANDS: Final = {
     "serve": "Sample GPUs and serve metrics until stopped. The default.",
     "once": "Sample once, write the metrics to standard output, and exit.",
-    "doctor": "Say what this node and pod give, what is missing, and what to do about it.",
+    "doctor": "Report what this node and pod give, what is missing, and what to do about it.",
 }
 
 
@@ -46,7 +46,7 @@ class _Command(click.Command):
 @click.argument("command", type=click.Choice(list(_COMMANDS)), default="serve")
 @click.pass_context
 def _cli(context: click.Context, /, command: str, **_options: Any) -> int:
-    """Prometheus metrics of GPUs, MIG slices and the Kubernetes pods that hold them."""
+    """Serve Prometheus metrics of GPUs, MIG slices and the Kubernetes pods that use them."""
     config = sources.resolve(context)
     # Each command loads what it needs, and --help loads none of it.
     match command:
@@ -60,8 +60,8 @@ def _cli(context: click.Context, /, command: str, **_options: Any) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and give its exit code. ``arguments`` default to the process's own."""
-    # gRPC's C core would write lines of its own into the log, such as one for each lost connection.
+    """Run the program and return its exit code. ``arguments`` default to the process's own."""
+    # gRPC's C core writes lines of its own to standard error, one for each lost connection.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         return int(_cli.main(arguments, prog_name=PROGRAM, standalone_mode=False) or ExitCode.OK)

@@ -6,9 +6,9 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     OK = 0
     FAILED = 1
-    """It was tried and did not work, or something needed is missing."""
+    """The command did not succeed, or something that is needed is missing."""
     USAGE = 2
-    """The configuration can't be used; nothing was started."""
+    """The configuration can't be used, and nothing was started."""
     INTERRUPTED = 130
     """Ctrl-C, as shells report it."""
     TERMINATED = 143

@@ -1,6 +1,6 @@
 """Logs on standard error: exactly one line per record, as text for people or as JSON.
 
-What a record is about goes into ``extra`` and is written as fields beside the message::
+The subject of a record is given in ``extra`` and written as fields beside the message::
 
     log.warning("GPU is hung", extra={"gpu": 3, "seconds": 3.0})
     2026-11-23T10:00:00.123Z WARNING sampling: GPU is hung gpu=3 seconds=3.0
@@ -29,7 +29,7 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
     """Write records of ``level`` and above to ``stream``, by default to standard error.
 
-    Of other people's libraries only warnings are of interest: aiohttp would log every scrape.
+    Libraries write warnings alone, because aiohttp would log every scrape.
     ``form`` is ``text`` or ``json``. Replaces what was set up before.
     """
     handler = logging.StreamHandler(stream)
@@ -79,7 +79,7 @@ class JsonFormatter(logging.Formatter):
             "logger": _name(record),
             "message": record.getMessage(),
         }
-        # The head wins over a field of the same name, and plain ASCII keeps U+2028 off the line.
+        # The head wins over a field of the same name. In plain ASCII, U+2028 can't break the line.
         return json.dumps(head | _fields(self, record) | head, default=str)
 
 

@@ -14,14 +14,14 @@ from exporter.gpus import Backend
 from exporter.model.snapshot import Snapshot
 from exporter.sampling.slots import Ticks
 
-# Activity and clocks want two full readings; these come close to each other.
+# Activity and clocks need two full readings, which follow each other closely here.
 _TICKS = Ticks(fast=0.25, full=0.5, slow=0.5)
 _READINGS_SECONDS = 1.2
 _POLL_SECONDS = 0.05
 
 
 def once(config: Config) -> int:
-    """Print one scrape; fails when no GPU could be read."""
+    """Print one scrape; fail when no GPU can be read."""
     end_with_signal()
     logs.set_up(config.log_level, config.log_format)
     return run(_once(config, make_backend(config)))
@@ -31,7 +31,7 @@ async def _once(config: Config, backend: Backend) -> int:
     async with running(config, backend, _TICKS) as parts:
         if await _data_within(config.read_deadline, parts):
             await asyncio.sleep(_READINGS_SECONDS)
-        # What could not be read is absent, and the health families say why.
+        # What can't be read is absent, and the health families report why.
         click.echo(parts.exposition.render(), nl=False)
         return ExitCode.OK if _readable(parts.sampler.snapshot) else ExitCode.FAILED
 

@@ -20,7 +20,7 @@ from exporter.sampling.sampler import Sampler
 from exporter.sampling.slots import Ticks
 from exporter.sampling.worker import ThreadWorker
 
-# A stopped pod has to be gone within 2 s, whatever hangs.
+# The program ends within 2 s of a signal, whatever hangs.
 _STOP_SECONDS = 1.0
 
 
@@ -29,7 +29,7 @@ class Parts:
     sampler: Sampler
     exposition: Exposition
     tasks: tuple[asyncio.Task[NoReturn], ...]
-    """What has to go on for the program to go on."""
+    """If one of them ends, the program ends."""
 
 
 class _Snapshots:

@@ -1,4 +1,4 @@
-"""Calls that may never return, for commands that wait for them, but not for ever."""
+"""Calls that may never return, for commands that must not wait for ever."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ T = TypeVar("T")
 def within(seconds: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """Make all calls at once and wait for their results, or for the time to pass.
 
-    A call that has not returned by then gives :class:`TimeoutError` and is left alone.
+    A call that has not returned by then gives :class:`TimeoutError`, and its thread is left alone.
     """
     results: list[T | Exception] = [TimeoutError(f"no answer for {seconds:g}s") for _ in calls]
 
     def run(index: int, call: Callable[[], T]) -> None:
         try:
             results[index] = call()
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is the finding)
+        except Exception as error:  # noqa: BLE001  (any error is a finding)
             results[index] = error
 
     threads = [

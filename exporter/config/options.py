@@ -15,6 +15,7 @@ from exporter.config.values import (
     MetricNames,
     Patterns,
     Text,
+    WholeNumber,
 )
 from exporter.document import format_duration
 
@@ -49,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of an option beside its value; names follow from the field's."""
+    """What is known of an option beside its value. Its names follow from the field's name."""
 
     name: str
     section: Section
@@ -60,7 +61,7 @@ class Option:
     multiple: bool = False
     in_file: bool = True
     also_from: tuple[str, ...] = ()
-    """Further environment variables, read when its own is not set."""
+    """Further environment variables, which are read when the option's own is not set."""
 
     @property
     def key(self) -> str:
@@ -76,7 +77,7 @@ class Option:
         return (ENVIRONMENT_PREFIX + self.name.upper(), *self.also_from)
 
     def text(self, value: Any) -> str:
-        """Write a value of this option as one would in a flag."""
+        """Write a value of this option as a user would write it in a flag."""
         if isinstance(self.kind, Duration):
             return format_duration(value)
         if self.multiple:
@@ -110,8 +111,8 @@ def _choice(choices: Any) -> click.Choice[str]:
 class Config:
     """How the program runs. Durations are in seconds.
 
-    Values that came through :func:`exporter.config.sources.resolve` are in range and fit each
-    other; one made directly is not checked.
+    Values from :func:`exporter.config.sources.resolve` are in range and fit each other. A
+    configuration that is made directly is not checked.
     """
 
     config: Path | None = _option(
@@ -125,61 +126,67 @@ class Config:
         Address("", 9400),
         "General",
         ListenAddress(),
-        "Address to serve HTTP on: :port for every address of the node, IPv4 and, where there is "
-        "any, IPv6; host:port or [ipv6]:port for one. Port 0 takes a free one.",
+        "Address to serve HTTP on: :port for every address of the node (IPv4, and IPv6 where the "
+        "node has it), host:port or [ipv6]:port for one address. With port 0 the kernel chooses a "
+        "free port.",
     )
     node: str = _option(
         "",
         "General",
         Text(),
-        "Name of the node, the label node of every series. Without a name there is no such label.",
+        "Name of the node, which becomes the label node of every series. Without a name, series "
+        "have no such label.",
         also_from=("NODE_NAME",),
     )
 
     tls_cert: Path | None = _file(
         "Access",
-        "Certificate to serve HTTPS with, in PEM, its intermediates after it. Looked at for each "
-        "new connection, so that it can be replaced at any time.",
+        "File with the certificate to serve HTTPS with, in PEM, followed by its intermediates. The "
+        "exporter looks at the file for each new connection, so that it can be replaced at any "
+        "time.",
     )
-    tls_key: Path | None = _file("Access", "Private key of tls-cert, in PEM, not encrypted.")
+    tls_key: Path | None = _file(
+        "Access", "File with the private key of tls-cert, in PEM, not encrypted."
+    )
     basic_auth_users: Path | None = _file(
         "Access",
-        "File of those who may ask, by lines of name:hash with a bcrypt hash (htpasswd -nB name). "
-        "May be replaced at any time. /healthz and /readyz stay open, for probes. Without TLS, "
-        "passwords can be read on the way.",
+        "File with the users who may scrape: a line name:hash for each, with a bcrypt hash, as "
+        "htpasswd -nB name prints it. The file can be replaced at any time. /healthz and /readyz "
+        "stay open, for probes. Without TLS, passwords can be read on the way.",
     )
 
     backend: BackendChoice = _option(
         "nvml",
         "GPUs",
         _choice(BackendChoice),
-        "Where readings come from: NVIDIA's driver through NVML, or a simulated node. auto is nvml "
-        "where a driver answers at start, else simulated; for trying things out.",
+        "Where readings come from: NVIDIA's driver, through NVML, or a simulated node. auto means "
+        "nvml where a driver answers at the start, else simulated; it is for trying the exporter.",
     )
 
     profile: ProfileName = _option(
         "h200-mixed",
         "Simulated node",
         _choice(ProfileName),
-        "GPUs of the simulated node, eight of them; a100-mig and h200-mixed have some in MIG mode.",
+        "Model of the eight GPUs of the simulated node. In a100-mig and h200-mixed, some are in "
+        "MIG mode.",
     )
     scenario: str = _option(
         "default",
         "Simulated node",
         click.STRING,
-        "What happens on the simulated node: the name of a scenario, or a YAML file's path.",
+        "What happens on the simulated node: the name of a scenario, or the path of a YAML file.",
     )
     seed: int = _option(
         0,
         "Simulated node",
-        click.IntRange(min=0),
-        "Seed of whatever is random on the simulated node. The same seed gives the same node.",
+        WholeNumber(min=0),
+        "Seed of everything random on the simulated node. The same seed gives the same node.",
     )
     speed: int = _option(
         1,
         "Simulated node",
-        click.IntRange(min=1, max=3600),
-        "How many times faster than the clock time passes on the simulated node.",
+        WholeNumber(min=1, max=3600),
+        "How many times faster the scenario of the simulated node passes than the clock.",
     )
 
     fast_interval: float = _duration(
@@ -187,46 +194,47 @@ class Config:
         "Sampling",
         0.01,
         10.0,
-        "Time between reads of memory and processes. Short enough to see memory peak before an "
-        "out-of-memory.",
+        "Time between reads of memory and processes. It should be short enough to see the peak "
+        "before a container runs out of GPU memory.",
     )
     full_interval: float = _duration(
         5.0,
         "Sampling",
         0.1,
         10.0,
-        "Time between reads of utilisation, activity, power, clocks and temperatures. At most 10s, "
-        "because the driver keeps its utilisation samples little longer.",
+        "Time between reads of utilization, activity, power, clocks and temperatures. It is at "
+        "most 10s, because the driver keeps its samples of utilization for 14 seconds.",
     )
     slow_interval: float = _duration(
         30.0,
         "Sampling",
         0.1,
         _HOUR,
-        "Time between reads of what is expensive or hardly changes: energy, ECC, rows, links.",
+        "Time between reads of what is expensive or hardly changes: energy, ECC errors, remapped "
+        "rows, links.",
     )
     read_deadline: float = _duration(
         3.0,
         "Sampling",
         0.1,
         _MINUTE,
-        "Time after which a read that has not returned makes its GPU count as hung.",
+        "Time after which a GPU counts as hung, if a read of it has not returned.",
     )
     peak_window: float = _duration(
         60.0,
         "Sampling",
         1.0,
         _HOUR,
-        "Time over which peaks are taken. No shorter than the scrape interval, or peaks between "
-        "two scrapes go unseen.",
+        "Time over which peaks are taken. If it is shorter than the scrape interval, peaks between "
+        "two scrapes are missed.",
     )
 
     kubelet: KubeletChoice = _option(
         "auto",
         "Kubelet",
         _choice(KubeletChoice),
-        "Whether to ask the kubelet which container holds which device. auto asks where the "
-        "directory of the socket exists, and on a simulated node.",
+        "Whether to ask the kubelet which device is allocated to which container. auto asks where "
+        "the directory of the socket exists, and on a simulated node.",
     )
     kubelet_socket: Path = _option(
         Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
@@ -239,8 +247,8 @@ class Config:
         "Kubelet",
         0.1,
         30.0,
-        "Time between questions to the kubelet. At most 30s, or it can't be told whose end it was "
-        "when one pod follows another.",
+        "Time between questions to the kubelet. It is at most 30s: after a longer time, the end of "
+        "a container could not be attributed to the right one of two pods that follow each other.",
     )
     kubelet_timeout: float = _duration(
         5.0, "Kubelet", 0.1, _MINUTE, "Time that the kubelet has to answer."
@@ -250,32 +258,33 @@ class Config:
         "auto",
         "Pods",
         _choice(PodWatchChoice),
-        "Whether to watch this node's pods on the API server, for workloads, pod labels, containers"
-        " that ended, processes on shared GPUs, and devices held through DRA. auto watches in a "
-        "cluster, where there is a service-account token and the node's name is given, and on a "
-        "simulated node. Outside a cluster, on takes the kubeconfig.",
+        "Whether to watch this node's pods on the API server. Workloads, pod labels, the ends of "
+        "containers, processes on shared GPUs and devices allocated through DRA are known from "
+        "there. auto watches in a cluster, where there is a service-account token and the node's "
+        "name is given, and on a simulated node. Outside a cluster, on uses the kubeconfig.",
     )
     pod_labels: tuple[str, ...] = _option(
         (),
         "Pods",
         LabelKeys(),
-        "Keys of pod labels that gpu_allocation_info tells: team as its label label_team. May be "
-        "given several times, or separated by commas.",
+        "Keys of pod labels to export with gpu_allocation_info: team becomes its label label_team. "
+        "The option may be given several times, or with keys separated by commas.",
         multiple=True,
     )
     pod_events: Switch = _option(
         "off",
         "Pods",
         _choice(Switch),
-        "Whether a pod whose container ran out of GPU memory gets a Kubernetes Event that says so.",
+        "Whether to post a Kubernetes Event on a pod when a container of it ran out of GPU memory.",
     )
 
     resources: tuple[str, ...] = _option(
         ("nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*"),
         "Containers",
         Patterns(),
-        "Resources of which one device is a GPU, a slice or a share of one; * stands for anything. "
-        "May be given several times, or separated by commas; replaces the default.",
+        "Resources whose devices are GPUs, slices, or shares of them; * stands for anything. The "
+        "option may be given several times, or with names separated by commas. What is given "
+        "replaces the default.",
         multiple=True,
     )
     claims_grace: float = _duration(
@@ -283,16 +292,16 @@ class Config:
         "Containers",
         0.0,
         _HOUR,
-        "How long the kubelet's last answer holds while it does not answer. After that, series of "
-        "containers vanish.",
+        "How long the kubelet's last answer is used while the kubelet does not answer. After that "
+        "time, the series of containers vanish.",
     )
     ended_grace: float = _duration(
         60.0,
         "Containers",
         0.0,
         _HOUR,
-        "How long counters of a terminated pod are still served. Longer than the scrape interval, "
-        "or its last seconds go unseen.",
+        "How long counters of a terminated pod are served after its end. It should be longer than "
+        "the scrape interval, or the pod's last seconds are missed.",
     )
 
     metrics: tuple[str, ...] = _option(
@@ -301,19 +310,20 @@ class Config:
         MetricNames(),
         "Metrics to export: a profile (minimal, standard or full), then names of metrics to add, "
         "and names behind a minus sign to leave out. * in a name stands for anything. "
-        "docs/metrics.md shows the profile of each metric. May be given several times, or "
-        "separated by commas.",
+        "docs/metrics.md shows the profile of each metric. The option may be given several times, "
+        "or with names separated by commas.",
         multiple=True,
     )
 
     log_level: LogLevel = _option(
-        "info", "Logs", _choice(LogLevel), "Least severe records that are written."
+        "info", "Logs", _choice(LogLevel), "Lowest severity of the records that are written."
     )
     log_format: LogFormat = _option(
         "text",
         "Logs",
         _choice(LogFormat),
-        "One line per record on standard error, either way: text for people, or a JSON object.",
+        "How records are written: as text for people, or as JSON objects. Either way a record is "
+        "one line on standard error.",
     )
 
 
@@ -330,4 +340,4 @@ ORDERED: Final = (
 """Pairs of options of which the first must not be longer than the second."""
 
 TOGETHER: Final = ("tls_cert", "tls_key")
-"""Options of which none goes without the others."""
+"""Options that need each other."""

@@ -30,9 +30,9 @@ All commands take all options, before or after the command.
 
 ## What is refused
 
-A bad value, an option that does not exist, a key given twice, a file that cannot be read: the
-program writes one line that says where and what, and ends with exit code 2 before it starts
-anything.
+The program refuses a bad value, an option that does not exist, a key that is given twice, and a
+file that can't be read. It writes one line that says where and what, and ends with exit code 2
+before it starts anything.
 
 ```text
 kube-gpu-exporter: error: --full-interval: 'x' is not a duration (such as 5s)
@@ -41,9 +41,9 @@ kube-gpu-exporter: error: config.yaml:3: full-interval: 'x' is not a duration (s
 kube-gpu-exporter: error: config.yaml:4: ful-interval: no such option; did you mean full-interval?
 ```
 
-So are environment variables that begin with `GPU_EXPORTER_` and that no option has. Those that
-Kubernetes sets for a Service called `gpu-exporter`, such as `GPU_EXPORTER_SERVICE_HOST` and
-`GPU_EXPORTER_PORT_9400_TCP`, are left alone.
+Environment variables that begin with `GPU_EXPORTER_` and belong to no option are refused as well.
+Those that Kubernetes sets for a Service called `gpu-exporter`, such as `GPU_EXPORTER_SERVICE_HOST`
+and `GPU_EXPORTER_PORT_9400_TCP`, are left alone.
 """
 
 _HEADER = """\
@@ -66,14 +66,15 @@ def render() -> str:
         )
         + "\n- "
         + " and ".join(f"`{OPTIONS[name].key}`" for name in TOGETHER)
-        + " go together.\n- Options of the simulated node only go with `--backend simulated`.\n"
+        + " need each other.\n"
+        "- Options of the simulated node need `--backend simulated` or `auto`.\n"
     )
     parts.append(f"## Example file\n\nEvery key, at its default:\n\n```yaml\n{example()}```\n")
     return "\n".join(parts)
 
 
 def example() -> str:
-    """Write a configuration file that says what holds without one.
+    """Write a configuration file that changes nothing: each key stands at its default.
 
     Keys of the simulated node are left out, because the default backend refuses them.
     """

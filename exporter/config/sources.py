@@ -1,10 +1,11 @@
 """Where values come from: flags, the environment, a YAML file and the defaults, in this order.
 
-click does the work: the file becomes its map of defaults. What is added here is the file's reading,
-names that nobody declared, and errors that say where the bad value was given.
+click does the work: the file becomes its map of defaults. This module adds the reading of the file,
+the refusal of names that nobody declared, and errors that say where the bad value was given.
 
-In the environment and in the file an empty value is no value. Text means the same in every source,
-so the file's scalars are taken as written: ``on`` is no boolean, and ``010`` is ten.
+In the environment and in the file, an empty value counts as not given. Text means the same in every
+source, so that scalars of the file are taken as they are written: ``on`` is not a boolean, and
+``010`` is ten.
 """
 
 import os
@@ -40,7 +41,7 @@ _SERVICE_LINK: Final = re.compile(
 
 
 class ConfigError(click.UsageError):
-    """A value, or a name, that can't be used. The message says where it is and what is wrong."""
+    """A value or a name that can't be used. The message says where it is and what is wrong."""
 
 
 def parameters() -> list[click.Parameter]:
@@ -51,7 +52,8 @@ def parameters() -> list[click.Parameter]:
 def resolve(context: click.Context) -> Config:
     """Make the configuration from a command line that click has parsed with :func:`parameters`.
 
-    Raises :class:`ConfigError` for variables that nobody declared, and values at odds.
+    Raises :class:`ConfigError` for variables that nobody declared, and for values that do not fit
+    each other.
     """
     _reject_unknown_variables(os.environ)
     config = Config(**{name: context.params[name] for name in OPTIONS})
@@ -64,14 +66,12 @@ def resolve(context: click.Context) -> Config:
     if config.backend == "nvml":
         for name, option in OPTIONS.items():
             if option.section == "Simulated node" and _given(context, name):
-                raise ConfigError(
-                    f"{_place(context, name)}: only goes with --backend simulated or auto"
-                )
+                raise ConfigError(f"{_place(context, name)}: needs --backend simulated or auto")
     return config
 
 
 def explain(error: click.ClickException) -> str:
-    """Say in one line where an error is and what it is."""
+    """Explain an error in one line: where it is, and what is wrong."""
     match error:
         case click.BadParameter(ctx=click.Context() as context, param=click.Parameter() as param):
             message = f"{_place(context, param.name)}: {error.message}"
@@ -169,7 +169,7 @@ def _reject_unknown_variables(environment: Mapping[str, str]) -> None:
 
 
 def _check_order(context: click.Context, config: Config, shorter: str, longer: str) -> None:
-    """Blame the value that was given over one that was not, and the longer of two that were."""
+    """Blame a value that was given rather than a default, and of two given ones the longer."""
     low, high = getattr(config, shorter), getattr(config, longer)
     if low <= high:
         return
@@ -186,7 +186,7 @@ def _check_order(context: click.Context, config: Config, shorter: str, longer: s
 
 
 def _check_labels(context: click.Context, keys: Iterable[str]) -> None:
-    """Refuse keys that would be the same label, of which Prometheus takes but one."""
+    """Refuse keys that would become the same label, which Prometheus does not take twice."""
     names: dict[str, str] = {}
     for key in keys:
         name = label_name(key)
@@ -203,7 +203,7 @@ def _given(context: click.Context, name: str) -> bool:
 
 
 def _place(context: click.Context, name: str | None) -> str:
-    """Say where an option's value was given, as its user would look for it."""
+    """Return where an option's value was given, in the words in which its user would look."""
     option = OPTIONS.get(name or "")
     if option is None:
         return str(name)

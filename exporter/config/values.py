@@ -44,6 +44,12 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "integer"
+
+
 class Text(click.ParamType[str]):
     """Text that can be written into an exposition, which is UTF-8."""
 

@@ -1,4 +1,4 @@
-"""Files that are replaced while the program runs, as Kubernetes does with mounted Secrets."""
+"""Files that are replaced while the program runs, as Kubernetes replaces mounted Secrets."""
 
 import logging
 from collections.abc import Callable
@@ -13,21 +13,21 @@ T = TypeVar("T")
 
 
 class UnusableFileError(Exception):
-    """A file that can't be read, or does not hold what it should: which, and why."""
+    """A file that can't be read, or can't be used. The message says which file, and why."""
 
 
 class Reread(Generic[T]):
-    """What is made from files; calling it gives that, made anew if a file has changed since.
+    """A value that is made from files. A call returns it, and makes it anew if a file has changed.
 
-    ``make`` may raise :class:`UnusableFileError`. At first that is the caller's to handle. Later it
-    is logged, once per message, and tried again each time, while what was made last goes on being
-    used: a certificate that is half written must not take the server down.
+    ``make`` may raise :class:`UnusableFileError`. The first time, the caller has to handle that.
+    Later the error is logged, once per message, and the last value is used until ``make`` succeeds:
+    a certificate that is half written must not take the server down.
     """
 
     def __init__(self, make: Callable[[], T], *paths: Path) -> None:
         self._make = make
         self._paths = paths
-        # Before reading, so that what changes meanwhile is seen next time.
+        # The state is taken before reading, so that a change meanwhile is seen the next time.
         self._state = self._look()
         self._made = make()
         self._message = ""
@@ -39,11 +39,11 @@ class Reread(Generic[T]):
                 self._made = self._make()
             except UnusableFileError as error:
                 if str(error) != self._message:
-                    log.warning("%s; what it held before is still used", error)
+                    log.warning("%s; the exporter goes on with the previous content", error)
                 self._message = str(error)
             else:
                 self._state, self._message = state, ""
-                log.info("read again: %s", ", ".join(map(str, self._paths)))
+                log.info("files were replaced, and are used: %s", ", ".join(map(str, self._paths)))
         return self._made
 
     def _look(self) -> list[tuple[int, ...] | None]:

@@ -16,28 +16,28 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.web.files import Reread, UnusableFileError, read
 
-# Of what a hash may be, only what bcrypt takes, at a cost that answers within seconds: its salt has
-# 128 bits, so that the last of its 22 characters is one of four.
+# A hash that bcrypt takes, at a cost at which it answers within seconds. A salt has 128 bits, so
+# that the last of its 22 characters is one of four.
 _HASH: Final = rb"\$2[aby]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
 _ENTRY: Final = re.compile(rb"(?P<name>[^:#\s][^:]*):(?P<hash>" + _HASH + rb")")
 
 _MOST_WAITING: Final = 16
-"""Who waits for bcrypt at once. It takes one after the other, and Prometheus waits 10 seconds."""
+"""Clients that wait for bcrypt at once. It runs for one at a time; Prometheus waits 10 seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
     hashes: Mapping[bytes, bytes]
     nobody: bytes
-    """Somebody whom the file does not name is answered as slowly as the slowest whom it names."""
+    """The hash for users who are not in the file, so that they wait as long as the others."""
     admitted: set[bytes] = field(default_factory=set)
-    """Digests of what was found right, because bcrypt is slow and Prometheus comes each time."""
+    """Digests of right credentials, because bcrypt is slow and Prometheus comes again and again."""
 
 
 class Users:
-    """Who may ask: lines ``name:hash``, as ``htpasswd -B`` writes them, looked at each time.
+    """The users who may scrape: lines ``name:hash`` of a file, as ``htpasswd -B`` writes them.
 
-    Raises :class:`UnusableFileError`.
+    The file is looked at for each request. Raises :class:`UnusableFileError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class Users:
         self._waiting += 1
         try:
             async with self._one_at_a_time:
-                if digest in table.admitted:  # found right while this one waited
+                if digest in table.admitted:  # another request was checked meanwhile
                     return True
                 hashed = table.hashes.get(name, table.nobody)
                 right = await asyncio.to_thread(_check, password, hashed)
@@ -76,7 +76,7 @@ class Users:
 
 
 def authenticate(users: Users, *, but: Collection[str]) -> Middleware:
-    """Ask for a user's name and password on every path ``but`` some."""
+    """Ask for a user's name and password on all paths ``but`` the given ones."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -89,15 +89,15 @@ def authenticate(users: Users, *, but: Collection[str]) -> Middleware:
 
 
 def _check(password: bytes, hashed: bytes) -> bool:
-    # Most exporters have no users, and need no bcrypt in memory.
+    # Most exporters have no users file, and need no bcrypt in memory.
     import bcrypt  # noqa: PLC0415
 
-    # It takes 72 bytes. A longer password is nobody's, and must not pass for its first 72.
+    # bcrypt looks at 72 bytes. A longer password must not pass by its first 72.
     return len(password) <= 72 and bcrypt.checkpw(password, hashed)
 
 
 def _decode(authorization: str) -> bytes | None:
-    """Return ``name:password``, if that is what the header holds."""
+    """Return ``name:password`` from a header, or ``None`` where it has no such thing."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -120,6 +120,6 @@ def _parse(path: Path) -> _Table:
             raise UnusableFileError(f"users file {path}:{number}: not {form}")
         hashes[found["name"]] = found["hash"]
     if not hashes:
-        raise UnusableFileError(f"users file {path}: names nobody")
+        raise UnusableFileError(f"users file {path}: it has no user")
     cost = max(hashed[4:6] for hashed in hashes.values())
     return _Table(hashes, nobody=b"$2b$" + cost + b"$" + b"." * 53)

@@ -171,7 +171,7 @@ BAD_VALUES = {
         "'9400' is not an address (such as :9400, 127.0.0.1:9400 or [::1]:9400)",
     ),
     "backend": ("amd", "'amd' is not one of 'nvml', 'simulated', 'auto'"),
-    "seed": ("many", "'many' is not a valid integer range"),
+    "seed": ("many", "'many' is not a valid integer"),
     "speed": ("0", "0 is not in the range 1<=x<=3600"),
     "resources": ("a b", "'a b' is not a resource name or pattern"),
 }
@@ -278,7 +278,7 @@ def test_pod_labels_that_would_be_one_label() -> None:
 
 
 def test_options_of_the_simulated_node_need_it() -> None:
-    assert error_of("--seed=1") == "--seed: only goes with --backend simulated or auto"
+    assert error_of("--seed=1") == "--seed: needs --backend simulated or auto"
     assert parse("--seed=1", "--backend=simulated").seed == 1
 
 

@@ -101,7 +101,10 @@ async def test_a_half_replaced_certificate_leaves_the_old_one_served(
             assert await shown(port) == old
             assert await shown(port) == old
         (warning,) = caplog.messages
-        assert f"it does not belong to the key {key}; what it held before is still used" in warning
+        assert (
+            f"it does not belong to the key {key}; the exporter goes on with the previous content"
+            in warning
+        )
         replace(key, renewed_key)
         assert await shown(port) == new
         certificate.unlink()
@@ -257,8 +260,8 @@ async def test_a_password_does_not_pass_for_its_first_72_bytes(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("", "names nobody"),
-        ("# nobody\n", "names nobody"),
+        ("", "it has no user"),
+        ("# nobody\n", "it has no user"),
         ("prometheus:secret\n", "1: not name:hash with a bcrypt hash"),
         ("# x\nprometheus:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "2: not name:hash"),
         (f":{'$2b$10$' + 53 * '.'}", "1: not name:hash"),
