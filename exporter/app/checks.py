@@ -144,32 +144,34 @@ def devices(gpus: Sequence[Gpu], known: int, environment: Mapping[str, str]) -> 
     return Finding("GPUs", Level.OK, what)
 
 
+_MONITOR: Final = "NVIDIA_MIG_MONITOR_DEVICES=all with CAP_SYS_ADMIN"
+
+
 def mig(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> Finding:
     """Whether the slices of GPUs in MIG mode are visible."""
     enabled = [gpu for gpu in gpus if gpu.mig_enabled]
     if not enabled:
         return Finding("MIG", Level.OK, "no GPU is in MIG mode")
-    monitor = "NVIDIA_MIG_MONITOR_DEVICES=all with CAP_SYS_ADMIN"
-    empty = [str(gpu.index) for gpu in enabled if not gpu.slices]
-    if empty:
+    if empty := ", ".join(str(gpu.index) for gpu in enabled if not gpu.slices):
         return Finding(
             "MIG",
             Level.WARN,
-            f"no slice can be seen of these GPUs, which are in MIG mode: {', '.join(empty)}",
-            f"create slices; if there are some, give the pod {monitor}",
+            f"no slice can be seen of these GPUs, which are in MIG mode: {empty}",
+            f"create slices; if there are some, give the pod {_MONITOR}",
         )
     profiles = Counter(slice_.profile for gpu in enabled for slice_ in gpu.slices)
     slices = ", ".join(f"{n} x {profile}" for profile, n in profiles.items())
     what = f"GPUs in MIG mode: {len(enabled)}; slices: {slices}"
-    if (
-        "NVIDIA_VISIBLE_DEVICES" in environment
-        and environment.get("NVIDIA_MIG_MONITOR_DEVICES") != "all"
-    ):
-        todo = (
-            f"unless the pod is privileged, give it {monitor}, for processes and events of slices"
-        )
+    if _sees_slices_only(environment):
+        todo = f"unless the pod is privileged, give it {_MONITOR}, to see processes and events"
         return Finding("MIG", Level.INFO, what, todo)
     return Finding("MIG", Level.OK, what)
+
+
+def _sees_slices_only(environment: Mapping[str, str]) -> bool:
+    """Whether the runtime gave this container GPUs without the right to monitor slices."""
+    monitored = environment.get("NVIDIA_MIG_MONITOR_DEVICES") == "all"
+    return "NVIDIA_VISIBLE_DEVICES" in environment and not monitored
 
 
 def readings(
@@ -191,17 +193,17 @@ def readings(
         yield Finding("readings", Level.OK, f"{len(read)} of {len(results)} GPUs can be read")
 
 
-def activity(results: Sequence[Readings]) -> Finding:
-    """Whether the GPUs report more of their use than the share of time in which any kernel ran."""
+def activity(results: Sequence[Readings]) -> Iterator[Finding]:
+    """Whether GPUs that can be read report more of their use than when any kernel ran."""
     able = [each for each in results if each.full.activity or each.full.instance_activity]
     if able:
         what = f"{len(able)} of {len(results)} GPUs have a performance monitor"
-        return Finding("activity", Level.OK, what)
-    return Finding(
-        "activity",
-        Level.INFO,
-        "no GPU has a performance monitor (GPM, Hopper and newer): series of activity are absent",
-    )
+        yield Finding("activity", Level.OK, what)
+    elif results:
+        what = (
+            "no GPU has a performance monitor (GPM, Hopper and newer), so that series of activity"
+        )
+        yield Finding("activity", Level.INFO, f"{what} are absent")
 
 
 def kubelet_socket(config: Config, *, simulated: bool) -> Finding | None:

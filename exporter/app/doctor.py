@@ -28,7 +28,7 @@ from exporter.config import Config
 from exporter.gpus import Backend, Reader
 from exporter.kubernetes.access import ApiAccess
 from exporter.model.claims import Claims
-from exporter.model.devices import Driver
+from exporter.model.devices import Driver, Gpu
 
 _NAME_WIDTH: Final = len("device nodes")
 _ACTIVITY_SECONDS: Final = 0.5
@@ -112,23 +112,23 @@ def _gpus(
         yield checks.failed("GPUs", readers, environment)
         return
     results = within(patience, [partial(_read, reader) for reader in readers])
-    gpus = [
-        result.full.gpu if isinstance(result, Readings) else reader.gpu
-        for reader, result in zip(readers, results, strict=True)
-    ]
+    gpus = [_identified(reader, result) for reader, result in zip(readers, results, strict=True)]
     known = len(list((root / "proc/driver/nvidia/gpus").glob("*")))
     yield checks.devices(gpus, known, environment)
     yield checks.mig(gpus, environment)
     by_index = dict(zip((gpu.index for gpu in gpus), results, strict=True))
     yield from checks.readings(by_index, environment)
-    read = [result for result in results if isinstance(result, Readings)]
-    if read:
-        yield checks.activity(read)
+    yield from checks.activity([each for each in results if isinstance(each, Readings)])
     if any(isinstance(result, TimeoutError) for result in results):
         return  # the driver would be closed under a read
     (closed,) = within(patience, [backend.close])
     if isinstance(closed, Exception):
         yield checks.failed("closing", closed, environment)
+
+
+def _identified(reader: Reader, result: Readings | Exception) -> Gpu:
+    """Return the GPU as a reading shows it, which is more than the list of GPUs shows."""
+    return result.full.gpu if isinstance(result, Readings) else reader.gpu
 
 
 def _read(reader: Reader) -> Readings:

@@ -95,16 +95,29 @@ class ListenAddress(click.ParamType[Address]):
         ipv6, host, port = found["ipv6"], found["host"] or "", int(found["port"])
         if port > 65535:
             self.fail(f"{text!r}: {port} is not a port (0 to 65535)", param, ctx)
-        try:
-            if ipv6:
-                IPv6Address(ipv6)
-            elif host.rpartition(".")[2].isdigit():
-                IPv4Address(host)
-            elif host and not _HOST_NAME.fullmatch(host):
-                self.fail(f"{text!r}: {host!r} is not a host name", param, ctx)
-        except AddressValueError:
-            self.fail(f"{text!r}: {ipv6 or host!r} is not an IP address", param, ctx)
+        if problem := _ipv6_problem(ipv6) if ipv6 else _host_problem(host):
+            self.fail(f"{text!r}: {ipv6 or host!r} {problem}", param, ctx)
         return Address(ipv6 or host, port)
+
+
+def _ipv6_problem(text: str) -> str:
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return "is not an IP address"
+    return ""
+
+
+def _host_problem(host: str) -> str:
+    if not host:
+        return ""
+    if not host.rpartition(".")[2].isdigit():
+        return "" if _HOST_NAME.fullmatch(host) else "is not a host name"
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        return "is not an IP address"
+    return ""
 
 
 class Patterns(click.ParamType[tuple[str, ...]]):

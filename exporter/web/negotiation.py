@@ -6,7 +6,7 @@ because an answer is worth more to a person with an odd tool than "406 Not Accep
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,12 +117,22 @@ def _elements(header: str) -> Iterator[_Element]:
     for text in header.split(",", _MOST_ELEMENTS)[:_MOST_ELEMENTS]:
         name, *rest = text.split(";")
         name = name.strip().lower()
-        found = [_PARAMETER.fullmatch(each) for each in rest if each.strip()]
-        if not _RANGE.fullmatch(name) or not all(found):
+        parameters = _parameters(rest)
+        if parameters is None or not _RANGE.fullmatch(name):
             continue
-        parameters = {
-            match[1].lower(): (match[2] or match[3] or "").lower() for match in found if match
-        }
         weight = parameters.pop("q", "1")
         if _WEIGHT.fullmatch(weight):
             yield _Element(name, parameters, float(weight))
+
+
+def _parameters(texts: Iterable[str]) -> dict[str, str] | None:
+    """Return parameters by their names; ``None`` where one is none."""
+    parameters = {}
+    for text in texts:
+        if not text.strip():
+            continue
+        found = _PARAMETER.fullmatch(text)
+        if not found:
+            return None
+        parameters[found[1].lower()] = (found[2] or found[3] or "").lower()
+    return parameters

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from exporter import __version__
+from exporter.model.devices import Slice
+from exporter.model.readings import Memory
 from exporter.model.snapshot import ContainerSample, GpuSample, Snapshot
 from exporter.web.readiness import Check, checks
 
@@ -76,33 +78,40 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _gpus(samples: Iterable[GpuSample]) -> Iterable[Sequence[str]]:
     for sample in samples:
-        gpu, data = sample.gpu, sample.data
-        yield (
-            str(gpu.index),
-            gpu.model,
-            sample.state,
-            _percent(data.device.utilization_ratio if data else None),
-            _memory(
-                data.fast.memory.used_bytes if data and data.fast.memory else None,
-                data.fast.memory.total_bytes if data and data.fast.memory else None,
-            ),
-            _watts(data.full.power_draw_watts if data else None),
-            gpu.uuid,
-        )
-        for slice_ in gpu.slices:
-            totals = data.slices.get(slice_.gpu_instance) if data else None
-            memory = data.fast.instance_memory.get(slice_.gpu_instance) if data else None
-            yield (
-                f"{gpu.index} / {slice_.gpu_instance}",
-                slice_.profile,
-                "",
-                _percent(totals.utilization_ratio if totals else None),
-                _memory(
-                    memory.used_bytes if memory else None, memory.total_bytes if memory else None
-                ),
-                "",
-                slice_.uuid,
-            )
+        yield _gpu(sample)
+        for slice_ in sample.gpu.slices:
+            yield _slice(sample, slice_)
+
+
+def _gpu(sample: GpuSample) -> Sequence[str]:
+    gpu, data = sample.gpu, sample.data
+    if data is None:
+        return str(gpu.index), gpu.model, sample.state, "-", "-", "-", gpu.uuid
+    return (
+        str(gpu.index),
+        gpu.model,
+        sample.state,
+        _percent(data.device.utilization_ratio),
+        _used(data.fast.memory),
+        _watts(data.full.power_draw_watts),
+        gpu.uuid,
+    )
+
+
+def _slice(sample: GpuSample, slice_: Slice) -> Sequence[str]:
+    name, data = f"{sample.gpu.index} / {slice_.gpu_instance}", sample.data
+    if data is None:
+        return name, slice_.profile, "", "-", "-", "", slice_.uuid
+    totals = data.slices.get(slice_.gpu_instance)
+    return (
+        name,
+        slice_.profile,
+        "",
+        _percent(totals.utilization_ratio if totals else None),
+        _used(data.fast.instance_memory.get(slice_.gpu_instance)),
+        "",
+        slice_.uuid,
+    )
 
 
 def _containers(samples: Iterable[ContainerSample]) -> Iterable[Sequence[str]]:
@@ -130,6 +139,10 @@ def _percent(ratio: float | None) -> str:
 
 def _watts(watts: float | None) -> str:
     return "-" if watts is None else f"{watts:.0f} W"
+
+
+def _used(memory: Memory | None) -> str:
+    return _memory(memory.used_bytes, memory.total_bytes) if memory else "-"
 
 
 def _memory(used: int | None, limit: int | None) -> str:
