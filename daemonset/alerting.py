@@ -56,16 +56,22 @@ def _default(setting: Setting) -> Any:
 
 
 JOB: Final = settings.table()["job"]
-"""The setting that goes by the release's name if the chart is not told otherwise."""
+"""The setting whose default in the chart follows from the name of the release."""
 _JOB_MEANING: Final = (
-    f"{JOB.meaning} When empty `{JOB.default}`, or `.*NAME.*` where the release's objects have a "
-    "NAME that is not like that."
+    f"{JOB.meaning} When empty, `{JOB.default}` if the objects of the release have a name that "
+    "matches it, else `.*NAME.*`."
 )
 
 
 def _values() -> Iterator[Value]:
-    yield switch(f"{ROOT}.enabled", "Make a PrometheusRule of the rules and alerts.")
-    yield Value(f"{ROOT}.labels", {}, LABELS, "Labels by which your Prometheus chooses its rules.")
+    yield switch(f"{ROOT}.enabled", "Create a PrometheusRule with the recording rules and alerts.")
+    yield Value(
+        f"{ROOT}.labels",
+        {},
+        LABELS,
+        "Labels by which your Prometheus selects rules. kube-prometheus-stack selects by release: "
+        "NAME, with the name of its Helm release.",
+    )
     yield Value(
         f"{ROOT}.prices",
         {},
@@ -74,7 +80,7 @@ def _values() -> Iterator[Value]:
             "additionalProperties": False,
             "patternProperties": {f"^({MODEL_PATTERN})$": _NUMBER},
         },
-        "Price of a GPU for an hour, by model, for what idle GPUs cost.",
+        "Price of an hour of a GPU, by model. From it follows what idle GPUs cost.",
     )
     for path, setting in settings.table().items():
         default, meaning = _default(setting), setting.meaning
@@ -89,4 +95,4 @@ ALERTING: Final = Section("Rules and alerts", tuple(_values()))
 SUMMARIES: Final = MappingProxyType(
     {f"{ROOT}.alerts.{name}": alert.summary for name, alert in alerts.ALERTS.items()}
 )
-"""What each alert says, by its values' path."""
+"""The summary of each alert, by the path of its values."""

@@ -18,6 +18,8 @@ _HEAD: Final = """\
 # prometheusRule, from the settings of the rules; the README has them as a table.
 """
 _ALERTS: Final = f"{ROOT}.alerts."
+_SHARED: Final = ("enabled", "severity", "for", "keepFiringFor")
+"""What every alert has."""
 _ON_ONE_LINE: Final = (_ALERTS, f"{ROOT}.groups.")
 
 
@@ -70,7 +72,7 @@ def _block(value: Any) -> str:
 
 def values_schema() -> str:
     """Write ``values.schema.json``, by which Helm refuses what no value is."""
-    root = _object()
+    root, definitions = _object(), dict[str, Schema]()
     # Helm hands it to every chart that another one depends on.
     root["properties"]["global"] = {"type": "object"}
     for section in SECTIONS:
@@ -79,13 +81,19 @@ def values_schema() -> str:
             place = root
             for parent in parents:
                 place = _put(place, parent, _object())
-            _put(place, key, {"description": value.meaning, **value.schema})
+            schema: Schema = {"description": value.meaning, **value.schema}
+            if value.path.startswith(_ALERTS) and key in _SHARED:
+                # Written once, as long as it is the same for every alert.
+                name = f"alert{key[0].upper()}{key[1:]}"
+                if definitions.setdefault(name, schema) == schema:
+                    schema = {"$ref": f"#/definitions/{name}"}
+            _put(place, key, schema)
     root["allOf"] = [
         *(_implies(one, other, on=False) for one, other in REFUSED_TOGETHER),
         *(_implies(one, other, on=True) for one, other in NEEDS),
     ]
-    schema = {"$schema": "http://json-schema.org/draft-07/schema#", **root}
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    draft = {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": definitions}
+    return json.dumps({**draft, **root}, indent=1, ensure_ascii=False) + "\n"
 
 
 def _object() -> dict[str, Any]:
@@ -135,10 +143,6 @@ def _cell(value: Any) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-_SHARED: Final = ("enabled", "severity", "for", "keepFiringFor")
-"""What every alert has."""
 
 
 def _alerts() -> str:

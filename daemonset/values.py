@@ -36,23 +36,34 @@ from daemonset.value import Section, Value, switch
 
 def _monitor(kind: str, other: str) -> tuple[Value, ...]:
     key = kind[0].lower() + kind[1:]
-    relabeling = "Rules of Prometheus for labels"
+    relabeling = "Relabeling rules of Prometheus"
     return (
         switch(
             f"{key}.enabled",
-            f"Have the Prometheus operator scrape through a {kind}. Refused with a {other}, for "
-            "each series would be there twice.",
+            f"Create a {kind}, by which the Prometheus operator scrapes the exporters. Refused "
+            f"together with a {other}, because each series would exist twice.",
         ),
-        Value(f"{key}.interval", "", DURATION_OR_NONE, "Prometheus' own when empty."),
+        Value(
+            f"{key}.interval",
+            "",
+            DURATION_OR_NONE,
+            "Interval of the scrapes. When empty, that of Prometheus.",
+        ),
         Value(
             f"{key}.scrapeTimeout",
             "",
             DURATION_OR_NONE,
-            "Prometheus' own when empty. Not above the interval.",
+            "Timeout of a scrape, at most the interval. When empty, that of Prometheus.",
         ),
-        Value(f"{key}.labels", {}, LABELS, f"Labels by which your Prometheus chooses its {kind}s."),
-        Value(f"{key}.relabelings", [], OBJECTS, f"{relabeling} of the target."),
-        Value(f"{key}.metricRelabelings", [], OBJECTS, f"{relabeling} of each series."),
+        Value(
+            f"{key}.labels",
+            {},
+            LABELS,
+            f"Labels by which your Prometheus selects {kind}s. kube-prometheus-stack "
+            "selects by release: NAME, with the name of its Helm release.",
+        ),
+        Value(f"{key}.relabelings", [], OBJECTS, f"{relabeling} for the targets."),
+        Value(f"{key}.metricRelabelings", [], OBJECTS, f"{relabeling} for each series."),
     )
 
 
@@ -65,20 +76,27 @@ _IMAGE: Final = Section(
             IMAGE,
             "The image, with its registry.",
         ),
-        Value("image.tag", "", matching(r"[\w.-]*"), "Tag; the chart's appVersion when empty."),
+        Value(
+            "image.tag",
+            "",
+            matching(r"[\w.-]*"),
+            "Tag of the image. When empty, the chart's appVersion.",
+        ),
         Value(
             "image.digest",
             "",
             matching(r"(sha256:[0-9a-f]{64})?"),
-            "Digest, which then decides and not the tag.",
+            "Digest of the image. It takes precedence over the tag.",
         ),
         Value(
             "image.pullPolicy",
             "",
             one_of("", "Always", "IfNotPresent", "Never"),
-            "When it is pulled; Kubernetes decides by the tag when empty.",
+            "When nodes pull the image. When empty, Kubernetes decides by the tag.",
         ),
-        Value("imagePullSecrets", [], NAMED, "Secrets to pull it with, as a list of name: ..."),
+        Value(
+            "imagePullSecrets", [], NAMED, "Secrets for pulling the image, as a list of name: ..."
+        ),
     ),
 )
 
@@ -89,69 +107,82 @@ _PODS: Final = Section(
             "fullnameOverride",
             "",
             DNS_LABEL_OR_NONE,
-            "Name of every object; the release's, with kube-gpu-exporter in it, when empty.",
+            "Name of every object. When empty, the name of the release, with "
+            "kube-gpu-exporter in it.",
         ),
         Value(
             "runtimeClassName",
             "",
             NAME_OR_NONE,
-            "Runtime class that brings the driver into the container: nvidia with the GPU "
-            "operator. Empty where that is the node's default, or the driver is mounted (GKE).",
+            "Runtime class that adds the driver's libraries to the container; with "
+            "the GPU Operator it is nvidia. Leave it empty where that runtime is the "
+            "node's default, or where the driver is mounted (GKE).",
         ),
         Value(
             "gpuAccess",
             "environment",
             one_of("environment", "volumeMount"),
-            "How the container asks for all GPUs and takes none: environment, by the image's "
-            "NVIDIA_VISIBLE_DEVICES=all; or volumeMount, as well by a mount, for EKS Auto Mode and "
-            "Bottlerocket, which ignore the variable of a container without privileges.",
+            "How the container gets access to all GPUs without an allocation. "
+            "environment: by NVIDIA_VISIBLE_DEVICES=all in the image. volumeMount: "
+            "also by a mount, for EKS Auto Mode and Bottlerocket, which ignore the "
+            "variable in containers without privileges.",
         ),
         Value(
             "nodeSelector",
             {"kubernetes.io/os": "linux"},
             LABELS,
-            "Nodes to run on; yours are added to this one. A driver that is loaded later is found. "
-            "Its libraries, though, come into a container only when that is made: where they were "
-            "missing then, and the kubelet advertises GPUs, /healthz fails after eleven minutes, "
-            "and the kubelet makes a new one.",
+            "Labels of the nodes to run on. Your labels are added to the default. A "
+            "driver that is loaded after the start is found. The driver's libraries "
+            "are added to a container only when it is created: if they were missing "
+            "then and the kubelet advertises GPUs, /healthz fails after eleven "
+            "minutes, and the kubelet replaces the container.",
         ),
-        Value("affinity", {}, AFFINITY, "Nodes to run on, said in more words."),
+        Value(
+            "affinity",
+            {},
+            AFFINITY,
+            "Affinity of the pods, for nodes that labels alone can't select.",
+        ),
         Value(
             "tolerations",
             [{"key": "nvidia.com/gpu", "operator": "Exists"}],
             TOLERATIONS,
-            "Taints of GPU nodes that do not keep it away. A list replaces this one.",
+            "Taints of GPU nodes that the pods tolerate. A list of yours replaces this one.",
         ),
-        Value("podLabels", {}, POD_LABELS, "Further labels of the pods."),
-        Value("podAnnotations", {}, LABELS, "Annotations of the pods."),
+        Value("podLabels", {}, POD_LABELS, "More labels for the pods."),
+        Value("podAnnotations", {}, LABELS, "Annotations for the pods."),
         Value(
             "maxUnavailable",
             "10%",
             either(matching(r"[1-9][0-9]?%|100%"), whole(1, 10_000)),
-            "Nodes that may be without it during an update.",
+            "How many nodes may be without the exporter during an update.",
         ),
         switch(
             "priorityClass.create",
-            "Make a priority class that gets it a place on a full node and takes none from others.",
+            "Create a priority class, so that the exporter is scheduled on a full "
+            "node without preempting other pods.",
             on=True,
         ),
         Value(
             "priorityClass.name",
             "",
             NAME_OR_NONE,
-            "Name of the class that is made, not system-..., or of one that is there.",
+            "Name of the priority class to create, or of an existing one. A name to "
+            "create must not start with system-.",
         ),
         Value(
             "priorityClass.value",
             1_000_000,
             whole(0, 1_000_000_000),
-            "Its value. Kubernetes changes that of no class: for another one, give another name.",
+            "Priority of the class. Kubernetes can't change the value of an existing "
+            "class: for another value, choose another name.",
         ),
         Value(
             "resources",
             {"requests": {"cpu": "10m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
             RESOURCES,
-            "Never a GPU: it would be taken from a workload. A CPU limit would make it miss reads.",
+            "Resources of the container. Never request a GPU: it would be taken from "
+            "a workload. A CPU limit would make the exporter miss reads.",
         ),
         Value(
             "podSecurityContext",
@@ -170,50 +201,52 @@ _PODS: Final = Section(
                 "capabilities": {"drop": ["ALL"]},
             },
             ANYTHING,
-            "Security context of the container. It is root, without any of root's capabilities, "
-            "because the kubelet's socket is root's.",
+            "Security context of the container. The container runs as root without "
+            "any capability, because the kubelet's socket belongs to root.",
         ),
     ),
 )
 
 _SEES: Final = Section(
-    "What it sees, and with what rights",
+    "What the exporter sees, and its rights",
     (
         switch(
             "podWatch",
-            "Watch the node's pods: workloads, pod labels, out-of-memory verdicts, DRA. Takes a "
-            "token, and the right to list and watch pods and resourceslices.",
+            "Watch the pods of the node. Needed for workloads, pod labels, "
+            "out-of-memory verdicts and DRA. Needs a token, and the right to list "
+            "and watch pods and resourceslices.",
             on=True,
         ),
         switch(
             "podEvents",
-            "Write a GPUOutOfMemory event on the pod. Takes the right to create events; only with "
-            "podWatch.",
+            "Write the event GPUOutOfMemory for a pod that ran out of GPU memory. "
+            "Needs podWatch, and the right to create events.",
         ),
         switch(
             "hostPID",
-            "See the host's processes: containers' parts of GPUs that are shared. Only with "
-            "podWatch.",
+            "Share the PID namespace of the host, so that the use of a shared GPU "
+            "can be attributed to containers. Needs podWatch.",
         ),
         switch(
             "kubelet.enabled",
-            "Ask the kubelet which container holds which GPU, at its socket on the host. Without, "
-            "nobody is known to hold one, the socket's directory is not mounted, and "
-            "securityContext needs no root.",
+            "Ask the kubelet, at its socket on the host, which container has which "
+            "GPU. When off, no GPU is attributed to a container, the directory of "
+            "the socket is not mounted, and securityContext needs no root.",
             on=True,
         ),
         Value(
             "kubelet.rootDir",
             "/var/lib/kubelet",
             PATH,
-            "The kubelet's --root-dir, which has pod-resources with the socket in it.",
+            "The --root-dir of the kubelet. The socket is in its directory pod-resources.",
         ),
-        switch("serviceAccount.create", "Make a service account.", on=True),
+        switch("serviceAccount.create", "Create a service account.", on=True),
         Value(
             "serviceAccount.name",
             "",
             NAME_OR_NONE,
-            "Name of the one that is made, or of one that is there, which must be said.",
+            "Name of the service account to create. When serviceAccount.create is "
+            "false, the name of an existing account, which is then required.",
         ),
     ),
 )
@@ -221,37 +254,39 @@ _SEES: Final = Section(
 _PROGRAM: Final = Section(
     "The program",
     (
-        Value("port", 9400, whole(1024, 65535), "Port that it listens on."),
+        Value("port", 9400, whole(1024, 65535), "Port on which the exporter listens."),
         Value(
             "extraArgs",
             [],
             ARGUMENTS,
-            "Further flags, such as --pod-labels=team: see the page on configuration. None that "
-            "another value stands for.",
+            "More flags, such as --pod-labels=team; docs/configuration.md lists all. "
+            "Flags that another value sets are refused.",
         ),
-        Value("extraEnv", [], ENVIRONMENT, "Further environment variables."),
-        Value("extraVolumes", [], VOLUMES, "Further volumes."),
-        Value("extraVolumeMounts", [], VOLUMES, "Where they are mounted."),
+        Value("extraEnv", [], ENVIRONMENT, "More environment variables."),
+        Value("extraVolumes", [], VOLUMES, "More volumes."),
+        Value("extraVolumeMounts", [], VOLUMES, "Where the additional volumes are mounted."),
         Value(
             "tls.secretName",
             "",
             NAME_OR_NONE,
-            "Secret with tls.crt and tls.key, as cert-manager makes them. With one, only HTTPS is "
-            "served; a renewed certificate is used without a restart.",
+            "Secret with tls.crt and tls.key, as cert-manager creates it. With a "
+            "Secret, the exporter serves HTTPS only. It uses a renewed certificate "
+            "without a restart.",
         ),
         Value(
             "tls.serverName",
             "",
             NAME_OR_NONE,
-            "Name in the certificate, that Prometheus then checks against the Secret's ca.crt. "
-            "Without it, monitors check nothing: pods are scraped by address.",
+            "Name in the certificate, which Prometheus then verifies against ca.crt "
+            "of the Secret. Without a name, monitors verify nothing, because "
+            "Prometheus scrapes pods by address.",
         ),
         Value(
             "basicAuth.secretName",
             "",
             NAME_OR_NONE,
-            "Secret with users, lines of htpasswd -B, for the exporter; and for the monitors "
-            "username and password. /healthz and /readyz stay open.",
+            "Secret with users (lines of htpasswd -B) for the exporter, and with "
+            "username and password for the monitors. /healthz and /readyz stay open.",
         ),
     ),
 )
@@ -261,17 +296,18 @@ _SCRAPED: Final = Section(
     (
         *_monitor("PodMonitor", "ServiceMonitor"),
         *_monitor("ServiceMonitor", "PodMonitor"),
-        Value("service.annotations", {}, LABELS, "Annotations of the headless Service."),
+        Value("service.annotations", {}, LABELS, "Annotations for the headless Service."),
         switch(
             "networkPolicy.enabled",
-            "Let nothing in but scrapes, and nothing out but what podWatch needs.",
+            "Create a NetworkPolicy that admits only scrapes, and lets out only what "
+            "podWatch needs.",
             on=True,
         ),
         Value(
             "networkPolicy.from",
             [],
             OBJECTS,
-            "Who may scrape, as peers of a NetworkPolicy. Everybody when empty.",
+            "Who may scrape, as peers of a NetworkPolicy. When empty, everyone may.",
         ),
         Value(
             "networkPolicy.apiServerPorts",
@@ -285,61 +321,75 @@ _SCRAPED: Final = Section(
 _DASHBOARDS: Final = Section(
     "Dashboards",
     (
-        switch("dashboards.enabled", "Make a ConfigMap of each dashboard."),
+        switch("dashboards.enabled", "Create a ConfigMap for each dashboard."),
         Value(
-            "dashboards.namespace", "", NAME_OR_NONE, "Where they are; the release's when empty."
+            "dashboards.namespace",
+            "",
+            NAME_OR_NONE,
+            "Namespace of the ConfigMaps. When empty, the namespace of the release.",
         ),
         Value(
             "dashboards.labels",
             {"grafana_dashboard": "1"},
             LABELS,
-            "Labels by which Grafana's sidecar finds them.",
+            "Labels by which Grafana's sidecar selects the ConfigMaps.",
         ),
-        Value("dashboards.annotations", {}, LABELS, "Further annotations."),
+        Value("dashboards.annotations", {}, LABELS, "More annotations for the ConfigMaps."),
         Value(
             "dashboards.folder",
             "",
             TEXT,
-            "Grafana's folder, as the sidecar's annotation grafana_folder. Its own when empty.",
+            "Folder in Grafana, which the annotation grafana_folder names to the "
+            "sidecar. When empty, Grafana's default.",
         ),
     ),
 )
 
 _AUTOSCALING: Final = Section(
-    "An example of autoscaling: a KEDA ScaledObject of a workload of yours",
+    "An example of autoscaling: a KEDA ScaledObject for one of your workloads",
     (
         switch(
             "keda.enabled",
-            "Make the ScaledObject. Only with podWatch, which tells the workload's pods.",
+            "Create the ScaledObject. Needs podWatch, from which the pods of the "
+            "workload are known.",
         ),
         Value("keda.namespace", "default", NAME, "Namespace of the workload."),
-        Value("keda.kind", "Deployment", one_of("Deployment", "StatefulSet"), "Its kind."),
-        Value("keda.name", "inference", NAME, "Its name."),
+        Value(
+            "keda.kind", "Deployment", one_of("Deployment", "StatefulSet"), "Kind of the workload."
+        ),
+        Value("keda.name", "inference", NAME, "Name of the workload."),
         Value(
             "keda.minReplicas",
             1,
             whole(1, 10_000),
-            "Fewest replicas: with none there is no GPU to tell that one is needed.",
+            "Least number of replicas. At least 1: without a replica there is no GPU "
+            "whose use could ask for more.",
         ),
-        Value("keda.maxReplicas", 8, whole(1, 10_000), "Most replicas, no fewer than the fewest."),
+        Value(
+            "keda.maxReplicas",
+            8,
+            whole(1, 10_000),
+            "Greatest number of replicas. Not less than keda.minReplicas.",
+        ),
         Value(
             "keda.serverAddress",
             "http://prometheus.monitoring.svc:9090",
             matching(r"https?://\S+"),
-            "Prometheus' address.",
+            "Address of Prometheus.",
         ),
         Value(
             "keda.utilization",
             0.7,
             {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-            "Mean utilization of its GPUs from which there are more replicas.",
+            "Mean utilization of the workload's GPUs above which replicas are added.",
         ),
         Value(
             "keda.memory",
             0,
             {"type": "number", "minimum": 0, "maximum": 1},
-            "Share of its GPUs' memory in use from which there are more replicas; 0: not looked at,"
-            " as for servers that take all memory at their start.",
+            "Share of the memory of the workload's GPUs above which replicas are "
+            "added. 0: memory is not considered, as for servers that take all memory "
+            "at the start.",
         ),
     ),
 )
@@ -354,4 +404,4 @@ NEEDS: Final = (
     ("hostPID", "podWatch"),
     ("keda.enabled", "podWatch"),
 )
-"""Switches of which the first is of no use without the second."""
+"""Switches of which the first does nothing without the second."""
