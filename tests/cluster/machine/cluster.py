@@ -52,6 +52,12 @@ class Cluster:
         until(ready, f"{node.name} is ready", show=node.tails)
         return node
 
+    def remove_node(self, number: int) -> None:
+        """Stop a node, which is as if it had been switched off, and forget it."""
+        node = self.nodes.pop(number)
+        node.stop()
+        self.kubectl("delete", "node", node.name, "--timeout=60s")
+
     @property
     def node(self) -> Node:
         """The first node."""

@@ -17,12 +17,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from exporter import __version__
+from exporter import REGISTRY, __version__
 from setup import step
 from tests.cluster.machine import places
 
-BUSYBOX: Final = "localhost/busybox:1"
-EXPORTER: Final = f"kube-gpu-exporter:{__version__}"
+BUSYBOX: Final = "docker.io/library/busybox:1.36"
+"""Also what the examples name, which would be pulled elsewhere."""
+
+EXPORTER: Final = f"{REGISTRY}/kube-gpu-exporter:{__version__}"
 _PAUSE: Final = "localhost/pause:1"
 _APPLETS: Final = ("sh", "sleep", "cat", "echo", "true", "false", "dd", "tail", "env", "kill")
 _PROGRAM: Final = places.ROOT / "exporter"

@@ -92,6 +92,11 @@ class Node:
         self.kubelet.start()
         self.proxy.start()
 
+    def stop(self) -> None:
+        """Stop what was started. Containers go on until the cluster ends."""
+        for daemon in (self.proxy, self.kubelet, self.containerd):
+            daemon.kill()
+
     def load(self, images: Sequence[Path]) -> None:
         """Put archives of images into the container runtime, as ``ctr images import`` does."""
         until(
