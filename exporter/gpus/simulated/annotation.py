@@ -1,14 +1,14 @@
-"""What a pod does on a simulated GPU, as a scenario or the pod's own annotation says it.
+"""What a pod does on a simulated GPU, by a scenario or by the pod's own annotation.
 
-Both have one vocabulary. An annotation is a scenario's ``workload`` on one line: the kind first,
-then its parameters, by commas::
+Both use the same words. An annotation is a scenario's ``workload`` on one line. The kind comes
+first, and then its parameters, separated by commas::
 
     kube-gpu-exporter/simulate: "utilization=20%-80%, memory=10Gi"
     kube-gpu-exporter/simulate: "leak, period=5m"
     kube-gpu-exporter/simulate: idle
 
-Without a kind it is ``steady``. ``backoff`` and ``silent`` are for scenarios alone: a real
-container ends, speaks and is restarted by itself.
+Without a kind it is ``steady``. ``backoff`` and ``silent`` are only for scenarios, because a real
+container ends, writes its message and is restarted by itself.
 """
 
 import re
@@ -28,15 +28,15 @@ _UNITS: Final = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 def parse_annotation(text: str) -> Workload:
     """Read an annotation's text. Raises :class:`DocumentError`, whose message is one line."""
-    parts = [part.strip() for part in text.split(",")]
+    words = [word.strip() for word in text.split(",")]
     pairs = []
-    for number, part in enumerate(parts):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+    for number, word in enumerate(words):
+        name, equals, value = (piece.strip() for piece in word.partition("="))
         if not equals and number == 0:
             name, value = "kind", name
         if not _WORD.fullmatch(name) or not _WORD.fullmatch(value):
             raise DocumentError(
-                f"{ANNOTATION}: {part!r} is no name=value; an example: leak, memory=10Gi, period=5m"
+                f"{ANNOTATION}: {word!r} is no name=value; an example: leak, memory=10Gi, period=5m"
             )
         pairs.append(f"{name}: {value}")
     try:
@@ -44,9 +44,9 @@ def parse_annotation(text: str) -> Workload:
         workload = _read(entry, entry.get("kind", _kind, WorkloadKind.STEADY))
         entry.finish()
     except DocumentError as error:
-        # There is only one line that could be meant.
-        words = str(error).replace(f", first at {ANNOTATION}:1", "")
-        raise DocumentError(words.replace(f"{ANNOTATION}:1:", f"{ANNOTATION}:", 1)) from None
+        # An annotation has only one line, so its number says nothing.
+        message = str(error).replace(f", first at {ANNOTATION}:1", "")
+        raise DocumentError(message.replace(f"{ANNOTATION}:1:", f"{ANNOTATION}:", 1)) from None
     return workload
 
 

@@ -1,4 +1,4 @@
-"""The simulated node behind the backends' port."""
+"""The simulated node as a backend."""
 
 import threading
 import time
@@ -21,12 +21,12 @@ from exporter.model.readings import Event, GpuChanged, Reason, XidEvent
 
 
 class SimulatedBackend:
-    """A node of eight GPUs on which a scenario plays, seen as the NVIDIA driver would show it.
+    """A node of eight GPUs on which a scenario plays, as the NVIDIA driver would show it.
 
-    ``profile`` is one of PROFILES, ``scenario`` a name of those packaged or a file. The scenario's
-    clock runs ``speed`` times as fast as ``clock`` (monotonic, seconds); physics does not, so that
-    rates stay true. ``wall`` gives Unix seconds, for the times of XIDs. The same seed gives the
-    same node. Raises :class:`DocumentError` when the scenario can't be used.
+    ``profile`` is one of PROFILES. ``scenario`` is the name of a packaged scenario, or a file. The
+    scenario runs ``speed`` times as fast as ``clock``, which gives monotonic seconds. The physics
+    runs in real time, so that rates are realistic. ``wall`` gives the times of XIDs. The same seed
+    gives the same node. Raises :class:`DocumentError` if the scenario can't be used.
     """
 
     name = "simulated"
@@ -44,7 +44,7 @@ class SimulatedBackend:
         self.profile = PROFILES[profile]
         played = load_scenario(scenario, self.profile)
         if played.pods_of_cluster:
-            # A cluster may have real GPUs beside these.
+            # The cluster may have real GPUs as well.
             board = self.profile.board
             self.profile = replace(
                 self.profile, board=replace(board, model=f"{board.model} (simulated)")
@@ -59,14 +59,14 @@ class SimulatedBackend:
         ]
         self._session: threading.Event | None = None
         """Set when the session is closed."""
-        self._told = -1.0
+        self._reported_until = -1.0
 
     def open(self) -> Driver:
         now = self.scenario_seconds
         self._require_driver()
         self._session = threading.Event()
-        # The driver keeps no events for those who register later.
-        self._told = now or self._told
+        # The driver keeps no events for a process that registers later.
+        self._reported_until = now or self._reported_until
         return Driver("nvidia", self.node.driver_version(now), self.profile.cuda_version)
 
     def readers(self) -> Sequence[SimulatedReader]:
@@ -82,7 +82,7 @@ class SimulatedBackend:
         session = self._require_session()
         events = self._events()
         if not events:
-            due = (self.node.next_change(self._told) - self.scenario_seconds) / self.speed
+            due = (self.node.next_change(self._reported_until) - self.scenario_seconds) / self.speed
             session.wait(max(0.0, min(due, timeout_seconds)))
             events = [] if session.is_set() else self._events()
         return events
@@ -106,11 +106,11 @@ class SimulatedBackend:
         return self.node.pods_of_cluster
 
     def occupy(self, guests: Iterable[Guest]) -> None:
-        """Have these containers of a cluster be on the GPUs from now on, and no others."""
+        """Put these containers of a cluster on the GPUs, and take all others off."""
         self._guests.set(guests, self.scenario_seconds)
 
     def gpus(self) -> Sequence[Gpu]:
-        """Return the node's GPUs, also those that can't be reached."""
+        """Return the node's GPUs, also the ones that can't be reached."""
         return self.node.gpus(self.scenario_seconds)
 
     def advertised(self) -> Mapping[str, Mapping[str, bool]]:
@@ -127,7 +127,7 @@ class SimulatedBackend:
         return {pid: state.container for state in self.containers() for pid in state.pids}
 
     def scenario_time(self, unix: UnixSeconds) -> float:
-        """Return the scenario's time at a Unix time: before the scenario's start, negative."""
+        """Return the scenario's time at a Unix time. It is negative before the scenario's start."""
         return (unix - self._start_unix) * self.speed
 
     @property
@@ -144,15 +144,15 @@ class SimulatedBackend:
         return self.seconds * self.speed
 
     def _unix(self, scenario_seconds: float) -> UnixSeconds:
-        """Return the same Unix seconds for a moment whenever it is asked."""
+        """Return the Unix time of a moment of the scenario, always the same."""
         return UnixSeconds(self._start_unix + scenario_seconds / self.speed)
 
     def _events(self) -> list[Event]:
         now = self.scenario_seconds
         if self.node.active("driver_unloaded", now):
             raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
-        happened = self.node.happenings(self._told, now)
-        self._told = now
+        happened = self.node.happenings(self._reported_until, now)
+        self._reported_until = now
         return [
             GpuChanged(h.gpu.uuid)
             if h.xid is None

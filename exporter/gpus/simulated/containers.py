@@ -1,24 +1,26 @@
-"""The simulated containers' own fates: their processes, restarts and ends."""
+"""What becomes of the simulated containers: their processes, restarts and ends."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from exporter.gpus.simulated.node import Node
+from exporter.gpus.simulated.placement import Tenant
 from exporter.gpus.simulated.processes import pid_of
 from exporter.gpus.simulated.workloads import Workload, WorkloadKind, life, restarts, running
 from exporter.model.claims import Container
 
-OUT_OF_MEMORY = (
+OUT_OF_MEMORY: Final = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total"
     " capacity of 79.11 GiB of which 312.00 MiB is free."
 )
-_KILLED = 128 + 9
+_KILLED: Final = 128 + 9
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a run ended, as the container runtime tells it."""
+    """How a run ended, as the container runtime reports it."""
 
     finished: float
     exit_code: int
@@ -32,74 +34,83 @@ class Run:
     """One run of a container, from a start to an end."""
 
     number: int
-    """Restarts before it."""
+    """The restarts before this run."""
     started: float
     end: End | None = None
-    """``None``: it still runs."""
+    """``None``: the run goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """What the API server would know of a container, and ``/proc`` of its processes."""
+    """What the API server would know about a container, and ``/proc`` about its processes."""
 
     container: Container
     pids: tuple[int, ...]
-    """The host's; none while the container is not running."""
+    """The pids on the host; none while the container is not running."""
     run: Run
-    """The present one, or the last."""
+    """The present run, or the last one."""
     before: Run | None
-    """The one before that."""
+    """The run before that."""
     restarts: bool
     """Whether there will be another run after this one."""
     exempt: str = ""
-    """Of which alerts its owner wants none."""
+    """The groups of alerts that its owner declines, separated by commas."""
 
 
 def containers(
-    node: Node, time: float, told: Callable[[float], float] = float
+    node: Node, time: float, clock: Callable[[float], float] = float
 ) -> Sequence[ContainerState]:
-    """Return the containers that have started in this run of the scenario, also those that ended.
+    """Return the containers that have started in this run of the scenario, also ended ones.
 
-    But for those that were deleted while they waited for their restart. ``time`` is in scenario
-    seconds; ``told`` makes of such what times are told in.
+    Containers that were deleted while they waited for a restart are left out. ``time`` is in
+    scenario seconds. ``clock`` converts scenario seconds to the times in the result.
     """
     found: dict[Container, ContainerState] = {}
-    for state in _states(node, time, told):
+    states = (_state(node, tenant, time, clock) for tenant in node.tenants)
+    for state in filter(None, states):
         other = found.get(state.container)
         # A container on several GPUs has a process on each.
         found[state.container] = replace(state, pids=other.pids + state.pids) if other else state
     return tuple(found.values())
 
 
-def _states(node: Node, time: float, told: Callable[[float], float]) -> Iterator[ContainerState]:
+def _state(
+    node: Node, tenant: Tenant, time: float, clock: Callable[[float], float]
+) -> ContainerState | None:
+    """Return the state of a container on one device; ``None``: it is not there, or was deleted."""
     cycles, phase = node.cycle(time)
-    for tenant in node.tenants:
-        if tenant.start > phase:
-            continue
-        workload, gone = tenant.workload, phase >= tenant.end
-        age = min(phase, tenant.end) - tenant.start
-        begin = time - phase + tenant.start
+    if tenant.start > phase:
+        return None
+    workload, gone = tenant.workload, phase >= tenant.end
+    age = min(phase, tenant.end) - tenant.start
+    begin = time - phase + tenant.start
 
-        def at(age: float, begin: float = begin) -> float:
-            return told(begin + age)
+    def at(age: float) -> float:
+        return clock(begin + age)
 
-        if gone:  # a run does not begin as its pod ends
-            number = max(0, math.ceil(age / life(workload)) - 1) if workload.leaks else 0
-        else:
-            number = restarts(workload, age)
-        run, again = _run(workload, number, age, at), workload.backoff is not None
-        if gone and run.end is None:
-            run = replace(run, end=End(at(age), exit_code=0, reason="Completed"))
-        elif gone and again:
-            continue
-        yield ContainerState(
-            container=tenant.container,
-            pids=() if gone or not running(workload, age) else (pid_of(node, tenant, cycles, age),),
-            run=run,
-            before=_run(workload, number - 1, age, at) if number else None,
-            restarts=again and not gone,
-            exempt=tenant.exempt,
-        )
+    number = _run_number(workload, age, gone=gone)
+    run, again = _run(workload, number, age, at), workload.backoff is not None
+    if gone and run.end is None:
+        run = replace(run, end=End(at(age), exit_code=0, reason="Completed"))
+    elif gone and again:
+        return None
+    runs_now = not gone and running(workload, age)
+    return ContainerState(
+        container=tenant.container,
+        pids=(pid_of(node, tenant, cycles, age),) if runs_now else (),
+        run=run,
+        before=_run(workload, number - 1, age, at) if number else None,
+        restarts=again and not gone,
+        exempt=tenant.exempt,
+    )
+
+
+def _run_number(workload: Workload, age: float, *, gone: bool) -> int:
+    """Return how many runs came before the present or last one."""
+    if not gone:
+        return restarts(workload, age)
+    # No run begins at the moment at which the pod ends.
+    return max(0, math.ceil(age / life(workload)) - 1) if workload.leaks else 0
 
 
 def _run(workload: Workload, number: int, age: float, at: Callable[[float], float]) -> Run:

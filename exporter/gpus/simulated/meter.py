@@ -1,7 +1,7 @@
-"""One board's physics: load in, power, heat, clocks and counters out.
+"""The physics of one board: load in, and power, heat, clocks and counters out.
 
-State advances on an absolute grid of 200 ms real time, the period of the driver's own utilisation
-samples, whenever somebody reads. So the result does not depend on when that is.
+The state advances when it is read, in steps of 200 ms of real time, which is the period of the
+driver's own utilization samples. So the state does not depend on when it is read.
 """
 
 import math
@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from exporter.gpus.simulated.layout import instance_sm_count
 from exporter.gpus.simulated.node import Node, Segment
@@ -17,19 +18,19 @@ from exporter.gpus.simulated.workloads import NOTHING, Load, load, noise, runnin
 from exporter.model.devices import Gpu
 from exporter.model.readings import UtilizationSample
 
-STEP_SECONDS = 0.2
-BUFFERED_SAMPLES = 71
-"""What the driver keeps: 14 s."""
+STEP_SECONDS: Final = 0.2
+BUFFERED_SAMPLES: Final = 71
+"""The driver keeps the samples of 14 s."""
 
-PCIE_BYTES_PER_SECOND = {1: 4.0e9, 2: 8.0e9, 3: 15.75e9, 4: 31.5e9, 5: 63.0e9}
-"""Of 16 lanes, by generation."""
+PCIE_BYTES_PER_SECOND: Final = {1: 4.0e9, 2: 8.0e9, 3: 15.75e9, 4: 31.5e9, 5: 63.0e9}
+"""The rate of 16 lanes, by generation."""
 
-DEGRADED_LANES = 4
-_FINE_STEPS = 4500
-"""Of a pause longer than this (15 min), the rest is integrated in as many, wider steps."""
-_HEAT_SECONDS = 20.0
-_THERMAL_FAULT_CELSIUS = 45.0
-_DRIVER_BOOTED_SECONDS = 4000.0
+DEGRADED_LANES: Final = 4
+_FINE_STEPS: Final = 4500
+"""After a longer pause (15 min), what exceeds it is integrated in as many, wider steps."""
+_HEAT_SECONDS: Final = 20.0
+_THERMAL_FAULT_CELSIUS: Final = 45.0
+_DRIVER_BOOTED_SECONDS: Final = 4000.0
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Totals:
     dram: float = 0.0
     received_bytes: float = 0.0
     tenants: dict[int, float] = field(default_factory=dict)
-    """Busy seconds by the tenant's number: parts of ``busy``."""
+    """Busy seconds by the number of the tenant. They sum to ``busy``."""
 
     def add(self, now: Load, seconds: float, link_bytes: float) -> None:
         self.seconds += seconds
@@ -56,10 +57,10 @@ class Totals:
     def add_tenants(self, asked: Mapping[int, float], busy: float, seconds: float) -> None:
         """Split busy time among the tenants by what they asked for."""
         total = sum(asked.values())
-        for number, part in asked.items():
-            if part:
+        for number, share in asked.items():
+            if share:
                 so_far = self.tenants.get(number, 0.0)
-                self.tenants[number] = so_far + busy * seconds * part / total
+                self.tenants[number] = so_far + busy * seconds * share / total
 
     def copy(self) -> "Totals":
         return replace(self, tenants=dict(self.tenants))
@@ -67,7 +68,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Meter:
-    """GPU ``index`` of ``node``. Counters start anew when the GPU or the driver comes back."""
+    """GPU ``index`` of ``node``. Counters start from 0 when the GPU or the driver comes back."""
 
     node: Node
     index: int
@@ -76,7 +77,7 @@ class Meter:
     power_watts: float = 0.0
     temperature_celsius: float = 0.0
     clock_share: float = 0.0
-    """Of the maximum SM clock; 0: idle clocks."""
+    """A fraction of the maximum SM clock. 0 stands for the idle clocks."""
     load: Load = NOTHING
     events: frozenset[str] = frozenset()
     energy_joules: float = 0.0
@@ -89,7 +90,7 @@ class Meter:
         default_factory=lambda: deque(maxlen=BUFFERED_SAMPLES)
     )
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """To be held while the state is advanced and read."""
+    """Lock it while the state is advanced and read."""
     _step: int = -1
     _gpu: Gpu | None = None
 
@@ -102,7 +103,7 @@ class Meter:
 
     def advance(self, seconds: float) -> None:
         """Bring the state to ``seconds`` of real time since the start."""
-        # A hair more, for 3 * 0.2 is more than 0.6.
+        # A hair more, because 3 * 0.2 is more than 0.6.
         for step, width in _grid(self._step, math.floor(seconds / STEP_SECONDS + 1e-6)):
             self._advance(step, width * STEP_SECONDS)
             self._step = step
@@ -120,25 +121,27 @@ class Meter:
         by_instance = _loads(segment, asked)
         self.load = _board_load(segment.gpu, by_instance)
         seconds = seconds if step else 0.0
-        link = PCIE_BYTES_PER_SECOND[self.node.profile.board.pcie_generation]
-        if "pcie_degraded" in segment.active:
-            link = PCIE_BYTES_PER_SECOND[1] * DEGRADED_LANES / 16
-            self.pcie_replays += 2.0 * seconds
+        link = self._advance_links(segment, seconds)
         for instance, now in by_instance.items():
-            totals = self.totals.get(instance)
-            if totals is None:
-                totals = self.totals[instance] = Totals()
+            totals = self.totals.setdefault(instance, Totals())
             totals.add(now, seconds, link)
             if instance is None:
                 by_tenant = {tenant.number: each.busy for tenant, each in asked}
                 totals.add_tenants(by_tenant, now.busy, seconds)
         self._heat(segment, step, seconds)
-        if any(tenant.peers for tenant in segment.tenants):
-            board = self.node.profile.board
-            self.nvlink_bytes += 0.25 * self.load.sm * board.nvlink_bytes_per_second * seconds
         if not segment.gpu.mig_enabled:
             time = _DRIVER_BOOTED_SECONDS + step * STEP_SECONDS
             self.samples.append(UtilizationSample(time, round(self.load.busy, 2)))
+
+    def _advance_links(self, segment: Segment, seconds: float) -> float:
+        """Count NVLink bytes and PCIe replays; return the PCIe rate in bytes per second."""
+        board = self.node.profile.board
+        if any(tenant.peers for tenant in segment.tenants):
+            self.nvlink_bytes += 0.25 * self.load.sm * board.nvlink_bytes_per_second * seconds
+        if "pcie_degraded" not in segment.active:
+            return PCIE_BYTES_PER_SECOND[board.pcie_generation]
+        self.pcie_replays += 2.0 * seconds
+        return PCIE_BYTES_PER_SECOND[1] * DEGRADED_LANES / 16
 
     def _heat(self, segment: Segment, step: int, seconds: float) -> None:
         board = self.node.profile.board
@@ -180,7 +183,7 @@ class Meter:
             self.event_seconds[event] = self.event_seconds.get(event, 0.0) + seconds
 
     def _reset(self) -> None:
-        """Forget what a GPU forgets when it is reset."""
+        """Drop what a GPU loses when it is reset."""
         self.temperature_celsius = self.node.profile.board.temperature_idle_celsius
         self.energy_joules = self.nvlink_bytes = self.pcie_replays = 0.0
         self.event_seconds = {}
@@ -189,7 +192,7 @@ class Meter:
 
 
 def _grid(done: int, until: int) -> Iterator[tuple[int, int]]:
-    """Yield the steps that are due, each with how many it stands for."""
+    """Yield the steps that are due, each with the number of steps that it stands for."""
     behind = until - done - _FINE_STEPS
     width = max(1, math.ceil(behind / _FINE_STEPS))
     for step in range(done + width, done + behind + 1, width):
@@ -200,7 +203,7 @@ def _grid(done: int, until: int) -> Iterator[tuple[int, int]]:
 
 
 def _asked(node: Node, segment: Segment, time: float, step: int) -> Iterator[tuple[Tenant, Load]]:
-    """Yield what each tenant that does anything asks of its device."""
+    """Yield the load that each tenant asks for, unless it asks for none."""
     for tenant in segment.tenants:
         age = node.age(tenant, time)
         if running(tenant.workload, age):
@@ -210,10 +213,10 @@ def _asked(node: Node, segment: Segment, time: float, step: int) -> Iterator[tup
 
 
 def _loads(segment: Segment, asking: Iterable[tuple[Tenant, Load]]) -> dict[int | None, Load]:
-    """Sum what the tenants of each GPU instance ask for; none gives more than it has."""
+    """Sum the loads that tenants ask for by GPU instance, up to the most an instance can give."""
     loads: dict[int | None, Load] = {None: NOTHING}
     if segment.gpu.mig_enabled:
-        loads = {part.gpu_instance: NOTHING for part in segment.gpu.leading_slices}
+        loads = {slice_.gpu_instance: NOTHING for slice_ in segment.gpu.leading_slices}
     for tenant, asked in asking:
         if tenant.width < 1:
             has = Load(asked.busy, *(tenant.width * value for value in asked[1:]))
@@ -227,7 +230,7 @@ def _loads(segment: Segment, asking: Iterable[tuple[Tenant, Load]]) -> dict[int 
 
 
 def _board_load(gpu: Gpu, loads: dict[int | None, Load]) -> Load:
-    """Return the board's load: under MIG the instances' by their SMs, and whether any is busy."""
+    """Return the load of the board. Under MIG it is the load of the instances, by their SMs."""
     if None in loads:
         return loads[None]
     busy, sums = 0.0, [0.0] * (len(NOTHING) - 1)

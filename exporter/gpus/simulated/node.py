@@ -1,27 +1,31 @@
-"""The world: what is on each GPU, and what is wrong with it, at a moment of the scenario.
+"""The state of each GPU at a moment of the scenario: who is on it, and what is wrong with it.
 
-Everything here is a pure function of scenario time, worked out from a :class:`Placement`. Only
-what a cluster's pods do is not known before: see :meth:`Node.occupy`.
+Everything here is a pure function of scenario time, computed from a :class:`Placement`. Only what
+the pods of a real cluster do is not known in advance: see :meth:`Node.occupy`.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final, TypeVar
 
-from exporter.gpus.simulated.placement import Era, Placement, Seat, Tenant, place
+from exporter.gpus.simulated.placement import Placement, Seat, Tenant, place
 from exporter.gpus.simulated.profiles import Profile
 from exporter.gpus.simulated.scenario import FOREVER, Fault, Scenario
 from exporter.model.claims import Claims
 from exporter.model.devices import Gpu
 
-FALLEN_OFF_THE_BUS = 79
-"""The XID that a lost GPU leaves behind."""
+T = TypeVar("T")
+
+FALLEN_OFF_THE_BUS: Final = 79
+"""The XID that the driver reports when a GPU is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A time in which nothing comes or goes on a GPU."""
+    """A span of time in which nothing on a GPU begins or ends."""
 
     start: float
     gpu: Gpu
@@ -29,7 +33,7 @@ class Segment:
     seats: tuple[Seat, ...]
     faults: tuple[Fault, ...]
     active: frozenset[str]
-    """Kinds of ``faults``."""
+    """The kinds of ``faults``."""
 
     @property
     def reachable(self) -> bool:
@@ -38,11 +42,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that the driver tells about: an XID, or (``None``) a new MIG layout."""
+    """Something that the driver reports at once."""
 
     at: float
     gpu: Gpu
     xid: int | None
+    """``None``: not an XID, but a new MIG layout."""
 
 
 class Node:
@@ -61,14 +66,14 @@ class Node:
             tuple(_segments(index, self._placement, scenario)) for index in range(profile.gpu_count)
         )
         self._starts = tuple(tuple(s.start for s in row) for row in self._segments)
-        self._happenings = tuple(sorted(self._tell(), key=lambda h: h.at))
+        self._happenings = tuple(sorted(self._happenings_of_faults(), key=lambda h: h.at))
         self.pods_of_cluster = scenario.pods_of_cluster
         self._guests: Mapping[int, Sequence[Tenant]] = {}
 
     def occupy(self, guests: Mapping[int, Sequence[Tenant]]) -> None:
-        """Take the cluster's pods, by GPU index, in place of those that were there.
+        """Replace the tenants of a real cluster, by GPU index.
 
-        One whose end has passed may stay for a while: what it did is integrated later.
+        A tenant whose end has passed may stay for a while, because its work is integrated later.
         """
         self._guests = guests
 
@@ -87,7 +92,7 @@ class Node:
         return replace(segment, tenants=present) if present else segment
 
     def gpus(self, time: float) -> Sequence[Gpu]:
-        """Return every GPU as it is cut at ``time``, also one that can't be reached."""
+        """Return every GPU with its MIG layout at ``time``, also a GPU that can't be reached."""
         return [self.segment(index, time).gpu for index in range(self.profile.gpu_count)]
 
     def age(self, tenant: Tenant, time: float) -> float:
@@ -106,14 +111,14 @@ class Node:
         return next((f for f in self._faults if f.kind == kind and f.at <= phase < f.end), None)
 
     def driver_version(self, time: float) -> str:
-        """Return the driver's version: that of the last reload that brought a new one."""
+        """Return the version of the driver, which a reload may change."""
         _, phase = self.cycle(time)
         reloads = [f for f in self._faults if f.version and f.end <= phase]
         last = max(reloads, key=lambda fault: fault.end, default=None)
         return last.version if last else self.profile.driver_version
 
     def counted(self, index: int, kind: str, time: float) -> Iterator[tuple[Fault, int]]:
-        """Yield the counting faults of ``kind`` on a GPU with what they have counted so far."""
+        """Yield the faults of ``kind`` on a GPU, each with its count so far."""
         runs, phase = self.cycle(time)
         for fault in self._faults:
             if fault.gpu == index and fault.kind == kind:
@@ -131,7 +136,7 @@ class Node:
         return found
 
     def next_change(self, after: float) -> float:
-        """Return when the driver next has something to tell, or goes away; maybe infinity."""
+        """Return when the driver next reports something or is unloaded; infinity if never."""
         runs, _ = self.cycle(after)
         times = [h.at for h in self._happenings]
         times += [f.at for f in self._faults if f.kind == "driver_unloaded"]
@@ -141,7 +146,7 @@ class Node:
         return min((t + s for t in times for s in shifts if t + s > after), default=math.inf)
 
     def claims(self, time: float) -> Claims:
-        """Return what the kubelet knows: who holds which device id, and which ids are healthy."""
+        """Return what the kubelet knows: who has which device id, and which ids are healthy."""
         segments = [self.segment(i, time) for i in range(self.profile.gpu_count)]
         return Claims(
             held=tuple(c for s in segments for tenant in s.tenants for c in tenant.claims),
@@ -153,7 +158,7 @@ class Node:
         )
 
     def advertised(self, time: float) -> Mapping[str, Mapping[str, bool]]:
-        """Return a device plugin's ids by resource, each with whether its device is healthy."""
+        """Return the ids of a device plugin by resource, and whether each id is healthy."""
         found: dict[str, dict[str, bool]] = {}
         for index in range(self.profile.gpu_count):
             segment = self.segment(index, time)
@@ -162,7 +167,7 @@ class Node:
                 found.setdefault(seat.resource, {}).update(dict.fromkeys(seat.ids, healthy))
         return found
 
-    def _tell(self) -> Iterator[Happening]:
+    def _happenings_of_faults(self) -> Iterator[Happening]:
         for fault in self._faults:
             if fault.gpu is None:
                 continue
@@ -179,18 +184,35 @@ class Node:
 
 
 def _segments(index: int, placement: Placement, scenario: Scenario) -> Iterator[Segment]:
-    faults = [f for f in scenario.faults if f.gpu in {index, None} and f.end > f.at]
-    spans: tuple[Era | Tenant, ...] = (*placement.eras[index], *placement.tenants[index])
-    bounds = {s.start for s in spans} | {s.end for s in spans}
-    bounds |= {f.at for f in faults} | {f.end for f in faults}
-    for start in sorted(bounds - {FOREVER, scenario.repeat}):
-        gpu = next(e.gpu for e in placement.eras[index] if e.start <= start < e.end)
-        now = tuple(f for f in faults if f.at <= start < f.end)
+    eras, tenants, seats = (
+        placement.eras[index],
+        placement.tenants[index],
+        placement.seats[index],
+    )
+    faults = [fault for fault in scenario.faults if fault.gpu in {index, None} and fault.lasts]
+    spans = [(era.start, era.end) for era in eras]
+    spans += [(tenant.start, tenant.end) for tenant in tenants]
+    spans += [(fault.at, fault.end) for fault in faults]
+    for start in sorted({*chain.from_iterable(spans)} - {FOREVER, scenario.repeat}):
+        era = _during(start, eras, lambda era: (era.start, era.end))[0]
+        now = _during(start, faults, lambda fault: (fault.at, fault.end))
         yield Segment(
             start=start,
-            gpu=gpu,
-            tenants=tuple(t for t in placement.tenants[index] if t.start <= start < t.end),
-            seats=tuple(s for s in placement.seats[index] if s.era.start <= start < s.era.end),
+            gpu=era.gpu,
+            tenants=_during(start, tenants, lambda tenant: (tenant.start, tenant.end)),
+            seats=_during(start, seats, lambda seat: (seat.era.start, seat.era.end)),
             faults=now,
-            active=frozenset(f.kind for f in now),
+            active=frozenset(fault.kind for fault in now),
         )
+
+
+def _during(
+    moment: float, things: Iterable[T], span: Callable[[T], tuple[float, float]]
+) -> tuple[T, ...]:
+    """Return the things whose span includes a moment."""
+    found = []
+    for thing in things:
+        start, end = span(thing)
+        if start <= moment < end:
+            found.append(thing)
+    return tuple(found)

@@ -1,7 +1,7 @@
-"""Who sits where: the pods of a scenario placed on the devices of a node.
+"""Places the pods of a scenario on the devices of a node.
 
-Places are worked out once, before the clock starts. That is also when a scenario is found to ask
-for a slice that is not there, or for a device that somebody else holds.
+All places are computed once, before the clock starts. So a scenario is refused at once if it asks
+for a slice that does not exist, or for a device that another pod has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from exporter.model.devices import Gpu, Slice
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """A time in which a GPU keeps its MIG layout."""
+    """A span of time in which a GPU keeps its MIG layout."""
 
     start: float
     end: float
@@ -37,9 +37,9 @@ class Tenant:
     end: float
     slice: Slice | None
     width: float
-    """Its SMs' share of its GPU instance; 1 unless compute instances share one."""
+    """The share of the GPU instance's SMs; 1 unless several compute instances share it."""
     peers: int
-    """GPUs that its pod holds beside this one: it talks to them over NVLink."""
+    """How many other GPUs the pod has. The pod talks to them over NVLink."""
     exempt: str
     of_cluster: bool = False
     """Whether a real kubelet placed it: its time is not that of the scenario's run."""
@@ -51,18 +51,19 @@ class Tenant:
 
 @dataclass(slots=True)
 class Seat:
-    """A device as the kubelet sees it for one era: its ids, each for one container at a time."""
+    """A device in one era, as the kubelet sees it. Each id is for one container at a time."""
 
     era: Era
     slice: Slice | None
     resource: str
     ids: tuple[str, ...]
     sharing: Sharing | None
-    held: list[tuple[float, float, str]] = field(default_factory=list)
+    taken: list[tuple[float, float, str]] = field(default_factory=list)
+    """The spans in which ids are taken: start, end, id."""
 
     def free(self, start: float, end: float) -> list[str]:
-        held = {i for since, until, i in self.held if since < end and start < until}
-        return [i for i in self.ids if i not in held]
+        taken = {i for since, until, i in self.taken if since < end and start < until}
+        return [i for i in self.ids if i not in taken]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +87,26 @@ def place(profile: Profile, scenario: Scenario, seed: int) -> Placement:
         tuple(seat for era in row for seat in _seats(era, setups.get(index)))
         for index, row in enumerate(eras)
     )
-    tenants: list[list[Tenant]] = [[] for _ in eras]
-    numbers = count()
-    for pod in scenario.pods:
-        for part, chosen in _choose(pod, seats):
-            for seat in chosen:
-                tenants[seat.era.gpu.index].append(
-                    _sit(part, seat, next(numbers), len(chosen) - 1, seed)
-                )
     return Placement(
         eras=eras,
         seats=seats,
-        tenants=tuple(map(tuple, tenants)),
+        tenants=_tenants(scenario.pods, seats, seed),
         mps=frozenset(i for i, setup in setups.items() if setup.sharing is Sharing.MPS),
     )
+
+
+def _tenants(
+    pods: Sequence[Pod], seats: Sequence[Sequence[Seat]], seed: int
+) -> tuple[tuple[Tenant, ...], ...]:
+    """Return the tenants of each GPU, in the order of the pods."""
+    tenants: list[list[Tenant]] = [[] for _ in seats]
+    numbers = count()
+    for pod in pods:
+        for single, chosen in _choose(pod, seats):
+            for seat in chosen:
+                tenant = _sit(single, seat, next(numbers), len(chosen) - 1, seed)
+                tenants[seat.era.gpu.index].append(tenant)
+    return tuple(map(tuple, tenants))
 
 
 def _by_gpu(setups: Sequence[Setup]) -> Mapping[int, Setup]:
@@ -149,17 +156,17 @@ def _seats(era: Era, setup: Setup | None) -> Iterator[Seat]:
         devices = [(s, s.uuid, f"nvidia.com/mig-{s.profile}") for s in era.gpu.slices]
     else:
         devices = [(None, era.gpu.uuid, "nvidia.com/gpu")]
-    for part, uuid, resource in devices:
+    for slice_, uuid, resource in devices:
         if setup and sharing:
             ids = tuple(f"{uuid}::{n}" for n in range(setup.replicas))
             shared = f"{resource}.shared" if setup.renamed else resource
-            yield Seat(era, part, shared, ids, sharing)
+            yield Seat(era, slice_, shared, ids, sharing)
         else:
-            yield Seat(era, part, resource, (uuid,), None)
+            yield Seat(era, slice_, resource, (uuid,), None)
 
 
 def _choose(pod: Pod, seats: Sequence[Sequence[Seat]]) -> Iterator[tuple[Pod, list[Seat]]]:
-    """Yield pods of one name each, with the seats that they take together."""
+    """Yield the pods that an entry stands for, each with the seats that it takes."""
     if pod.spread is None:
         yield pod, [_only(pod, _open_seats(pod, index, seats[index])) for index in pod.gpus]
         return
@@ -200,10 +207,10 @@ def _sit(pod: Pod, seat: Seat, number: int, peers: int, seed: int) -> Tenant:
         device = f"GPU {seat.era.gpu.index}"
         if seat.slice:
             device += f" slice {seat.slice.profile}"
-        why = "has no share left" if seat.sharing else "is held by another pod then"
+        why = "has no share left" if seat.sharing else "is allocated to another pod then"
         raise pod.place.error(f"{device} {why}, for {pod.container.pod}")
     taken = free[: pod.shares]
-    seat.held += [(pod.start, pod.end, device_id) for device_id in taken]
+    seat.taken += [(pod.start, pod.end, device_id) for device_id in taken]
     resource = pod.resource or seat.resource
     return Tenant(
         number=number,

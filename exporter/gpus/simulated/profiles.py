@@ -7,6 +7,7 @@ profiles. Values are in the units of those reports (MiB, MHz); readings convert 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Profile:
         return len(PCI_BUSES)
 
 
-PCI_BUSES = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
+PCI_BUSES: Final = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
 """Of an eight-GPU HGX node, in index order."""
 
 T4 = Board(
@@ -197,7 +198,7 @@ H200 = Board(
     ),
 )
 
-PROFILES: Mapping[str, Profile] = MappingProxyType(
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
         profile.name: profile
         for profile in (

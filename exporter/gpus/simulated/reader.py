@@ -1,9 +1,10 @@
-"""Reads one simulated GPU, with the driver's own manners: what it supports, and how it fails."""
+"""Reads one simulated GPU, which supports and refuses what a real one would."""
 
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from exporter.gpus import GpuError
 from exporter.gpus.simulated.meter import DEGRADED_LANES, Meter, Totals
@@ -22,7 +23,7 @@ from exporter.model.readings import (
     UtilizationSample,
 )
 
-CLOCK_EVENTS = (
+CLOCK_EVENTS: Final = (
     "gpu_idle",
     "applications_clocks_setting",
     "sw_power_cap",
@@ -33,19 +34,19 @@ CLOCK_EVENTS = (
     "hw_power_brake_slowdown",
     "display_clock_setting",
 )
-COUNTED_CLOCK_EVENTS = (
+COUNTED_CLOCK_EVENTS: Final = (
     "sw_power_cap",
     "sync_boost",
     "sw_thermal_slowdown",
     "hw_thermal_slowdown",
     "hw_power_brake_slowdown",
 )
-"""Those for which the driver counts time."""
+"""The events for which the driver counts time."""
 
-_HANG_POLL_SECONDS = 0.02
-_SHORTEST_ACTIVITY_SECONDS = 0.1
-"""The GPU performance monitor needs as much between two of its samples."""
-_CLOCK_STEP_HERTZ = 15e6
+_HANG_POLL_SECONDS: Final = 0.02
+_SHORTEST_ACTIVITY_SECONDS: Final = 0.1
+"""The least time that the GPU performance monitor needs between two of its samples."""
+_CLOCK_STEP_HERTZ: Final = 15e6
 
 
 class SimulatedReader:
@@ -64,9 +65,9 @@ class SimulatedReader:
         self._gpu = Gpu(uuid=gpu.uuid, index=gpu.index, model="")
         self._last_sample = 0.0
         self._marks: dict[int | None, tuple[Totals, Totals]] = {}
-        """By GPU instance: the running totals, and a copy from the last full read."""
+        """By GPU instance: the running totals, and a copy of them from the last full read."""
         self._tenants_mark: tuple[Totals, Totals] | None = None
-        """The same of the GPU, from the last read of its processes."""
+        """The same for the whole GPU, from the last read of its processes."""
 
     @property
     def gpu(self) -> Gpu:
@@ -74,9 +75,9 @@ class SimulatedReader:
 
     def read_fast(self) -> FastReading:
         seconds, segment = self._enter()
-        held = processes(self._node, self._meter.index, segment, seconds * self._meter.speed)
-        board, instances = memory(self._node, segment, held)
-        return FastReading(memory=board, instance_memory=instances, processes=held)
+        listed = processes(self._node, self._meter.index, segment, seconds * self._meter.speed)
+        board, instances = memory(self._node, segment, listed)
+        return FastReading(memory=board, instance_memory=instances, processes=listed)
 
     def read_full(self, *, processes: bool = False) -> FullReading:
         seconds, segment = self._enter()
@@ -84,8 +85,8 @@ class SimulatedReader:
             self._meter.advance(seconds)
             full = self._full(segment)
             if processes and not segment.gpu.mig_enabled:
-                told = self._process_utilization(segment, seconds * self._meter.speed)
-                return replace(full, process_utilization=told)
+                shares = self._process_utilization(segment, seconds * self._meter.speed)
+                return replace(full, process_utilization=shares)
             return full
 
     def read_slow(self) -> SlowReading:
@@ -97,7 +98,7 @@ class SimulatedReader:
     def _enter(self) -> tuple[float, Segment]:
         """Wait until the GPU answers; return the time then, and what is on the GPU."""
         segment = self._meter.segment(seconds := self._seconds())
-        # Nothing tells when the clock has gone on, so look again and again.
+        # The clock may be a test's, so there is nothing to wait for: look again and again.
         unwoken = threading.Event()
         while "gpu_hung" in segment.active and segment.reachable:
             unwoken.wait(_HANG_POLL_SECONDS)
@@ -132,14 +133,9 @@ class SimulatedReader:
     def _slow(self, segment: Segment, time: float) -> SlowReading:
         meter, board = self._meter, self._board
         degraded = "pcie_degraded" in segment.active
-        rows = self._sums("row_remap", time, {"correctable": 0, "uncorrectable": 0}, "cause")
-        links = board.nvlinks if not segment.gpu.mig_enabled else 0
-        remaps = board.remap_banks is not None
-        pending, failed = "row_remap" in segment.active, "row_remap_failed" in segment.active
         limit = board.temperature_threshold_celsius["gpu_max"]
         actions = (f.action for f in segment.faults if f.kind == "recovery_action")
-        errors = dict.fromkeys(NVLINK_ERRORS, 0)
-        return SlowReading(
+        slow = SlowReading(
             energy_joules=round(meter.energy_joules, 3),
             clock_event_seconds={
                 event: round(meter.event_seconds.get(event, 0.0), 6)
@@ -152,26 +148,45 @@ class SimulatedReader:
             pcie_replays=int(meter.pcie_replays),
             pcie_link_generation=1 if degraded else board.pcie_generation,
             pcie_link_width=DEGRADED_LANES if degraded else 16,
-            nvlink_receive_bytes=int(meter.nvlink_bytes) if links else None,
-            nvlink_transmit_bytes=int(meter.nvlink_bytes) if links else None,
-            nvlink_active_links=links or None,
-            nvlink_errors=self._sums("nvlink_errors", time, errors, "error") if links else {},
-            ecc_errors={
-                (severity, location): number
-                for severity in ("corrected", "uncorrected")
-                for location, number in self._sums(
-                    f"ecc_{severity}", time, {"dram": 0, "sram": 0}, "location"
-                ).items()
-            },
-            remapped_rows=rows if remaps else {},
-            row_remap_pending=pending if remaps else None,
-            row_remap_failed=failed if remaps else None,
-            row_remap_banks=_banks(board.remap_banks, sum(rows.values()), failed=failed),
-            retired_pages={}
-            if remaps
-            else {"single_bit": rows["correctable"], "double_bit": rows["uncorrectable"]},
-            retired_pages_pending=None if remaps else pending,
             recovery_action=next(actions, "none") if board.gpm else None,
+        )
+        if board.nvlinks and not segment.gpu.mig_enabled:
+            slow = self._with_nvlink(slow, time)
+        return self._with_memory_errors(slow, segment, time)
+
+    def _with_nvlink(self, slow: SlowReading, time: float) -> SlowReading:
+        moved = int(self._meter.nvlink_bytes)
+        errors = dict.fromkeys(NVLINK_ERRORS, 0)
+        return replace(
+            slow,
+            nvlink_receive_bytes=moved,
+            nvlink_transmit_bytes=moved,
+            nvlink_active_links=self._board.nvlinks,
+            nvlink_errors=self._sums("nvlink_errors", time, errors, "error"),
+        )
+
+    def _with_memory_errors(self, slow: SlowReading, segment: Segment, time: float) -> SlowReading:
+        """Add ECC errors, and what became of bad memory: Ampere and newer remap rows."""
+        ecc = {
+            (severity, location): number
+            for severity in ("corrected", "uncorrected")
+            for location, number in self._sums(
+                f"ecc_{severity}", time, {"dram": 0, "sram": 0}, "location"
+            ).items()
+        }
+        rows = self._sums("row_remap", time, {"correctable": 0, "uncorrectable": 0}, "cause")
+        pending, failed = "row_remap" in segment.active, "row_remap_failed" in segment.active
+        banks = self._board.remap_banks
+        if banks is None:
+            pages = {"single_bit": rows["correctable"], "double_bit": rows["uncorrectable"]}
+            return replace(slow, ecc_errors=ecc, retired_pages=pages, retired_pages_pending=pending)
+        return replace(
+            slow,
+            ecc_errors=ecc,
+            remapped_rows=rows,
+            row_remap_pending=pending,
+            row_remap_failed=failed,
+            row_remap_banks=_banks(banks, sum(rows.values()), failed=failed),
         )
 
     def _new_samples(self, samples: deque[UtilizationSample]) -> tuple[UtilizationSample, ...]:
@@ -196,7 +211,7 @@ class SimulatedReader:
         return found
 
     def _process_utilization(self, segment: Segment, time: float) -> tuple[ProcessUtilization, ...]:
-        """Return what each process did since the last read, or, at first, since it began."""
+        """Return what each process did since the last read; at the first read, since its start."""
         totals = self._meter.totals.get(None)
         if totals is None:
             return ()
@@ -206,14 +221,14 @@ class SimulatedReader:
         self._tenants_mark = totals, totals.copy()
         seconds = totals.seconds - before.seconds
         runs, _ = self._node.cycle(time)
-        told = []
+        found = []
         for tenant in segment.tenants:
             age = self._node.age(tenant, time)
             busy = totals.tenants.get(tenant.number, 0.0) - before.tenants.get(tenant.number, 0.0)
             if busy > 0 and running(tenant.workload, age):
                 pid = pid_of(self._node, tenant, runs, age)
-                told.append(ProcessUtilization(pid, min(1.0, busy / seconds)))
-        return tuple(told)
+                found.append(ProcessUtilization(pid, min(1.0, busy / seconds)))
+        return tuple(found)
 
     def _clocks(self) -> Mapping[str, float]:
         share = self._meter.clock_share
@@ -255,9 +270,8 @@ def _mean(before: Totals, after: Totals, *, board: bool) -> Activity:
     )
 
 
-def _banks(total: int | None, rows: int, *, failed: bool) -> Mapping[str, int]:
-    if total is None:
-        return {}
+def _banks(total: int, rows: int, *, failed: bool) -> Mapping[str, int]:
+    """Return how many of all banks have how many spare rows left."""
     touched = min(rows, total)
     spent = int(failed)
     left = {"high": max(0, touched - spent), "partial": 0, "low": 0, "none": spent}

@@ -19,11 +19,11 @@ time::
       - pod: llm-train
         namespace: research    # default: default
         container: main        # default: main
-        gpu: [0, 1]            # holds all of them
+        gpu: [0, 1]            # has all of them
         slice: 0               # the n-th slice of a GPU with MIG on
-        shares: 1              # replicas held of a shared device
+        shares: 1              # replicas of a shared device
         spread: each           # many pods instead: one for each device, or this many, in turn,
-                               # the least held first
+                               # the least allocated first
         start: 0
         end: 9m                # or `duration`; without: to the end of the scenario
         resource: nvidia.com/gpu   # default: what the device plugin would call it
@@ -53,7 +53,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from exporter.document import (
     DocumentError,
@@ -72,9 +72,9 @@ from exporter.model.readings import RECOVERY_ACTIONS
 
 E = TypeVar("E")
 
-FOREVER = math.inf
+FOREVER: Final = math.inf
 
-FAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+FAULTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "xid": ("gpu", "code"),
         "ecc_corrected": ("gpu", "count", "location"),
@@ -93,14 +93,15 @@ FAULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "kubelet_down": ("for",),
     }
 )
-"""What can go wrong, and what each takes besides ``at``.
+"""What can go wrong, and the parameters of each fault besides ``at``.
 
-``row_remap`` counts remapped rows at once and is pending for its time; ``driver_unloaded`` may come
-back as another ``version``; ``gpu_lost`` brings XID 79 with it. What has ``for`` lasts.
+A fault with ``for`` lasts that long. ``row_remap`` counts remapped rows at once, and is pending
+while it lasts. After ``driver_unloaded`` the driver may have another ``version``. ``gpu_lost`` also
+reports XID 79.
 """
 
 
-NVLINK_ERRORS = ("replay", "recovery", "crc_flit", "crc_data")
+NVLINK_ERRORS: Final = ("replay", "recovery", "crc_flit", "crc_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Fault:
     kind: str
     at: float
     end: float
-    """When it is over; the same as ``at`` for what only happens."""
+    """When it is over. It equals ``at`` for a fault that only happens once."""
     place: Value
     gpu: int | None = None
     code: int = 0
@@ -145,6 +146,11 @@ class Fault:
     slices: tuple[str, ...] = ()
     version: str = ""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it goes on for a time, and does not only happen once."""
+        return self.end > self.at
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -153,7 +159,7 @@ class Scenario:
     setups: tuple[Setup, ...]
     pods: tuple[Pod, ...]
     pods_of_cluster: bool
-    """Whether pods are those of a real kubelet; then there are none here."""
+    """Whether the pods are those of a real kubelet. Then ``pods`` is empty."""
     faults: tuple[Fault, ...]
 
 
@@ -169,8 +175,8 @@ def scenario_names() -> tuple[str, ...]:
 def load_scenario(source: str | Path, profile: Profile) -> Scenario:
     """Read a scenario by its name, or from a file, for a node of ``profile``.
 
-    Raises :class:`DocumentError` with one line that says where and what, when the scenario can't be
-    read or can't be played.
+    Raises :class:`DocumentError` with one line that says where and what, if the scenario can't be
+    read or does not fit the node.
     """
     if isinstance(source, str) and source in scenario_names():
         path = f"{source}.yaml"

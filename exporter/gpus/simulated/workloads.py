@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class WorkloadKind(StrEnum):
@@ -30,7 +30,7 @@ class WorkloadKind(StrEnum):
     IDLE = "idle"
     """Holds a context and never computes."""
     LOW_SM = "low_sm"
-    """A kernel always runs, on a few SMs: utilisation reads 100 %, the GPU does next to nothing."""
+    """A kernel always runs, but on a few SMs: at a utilization of 100 % the GPU is nearly idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Workload:
         return self.kind in {WorkloadKind.LEAK, WorkloadKind.HOST_LEAK}
 
 
-DEFAULTS: Mapping[WorkloadKind, Workload] = MappingProxyType(
+DEFAULTS: Final[Mapping[WorkloadKind, Workload]] = MappingProxyType(
     {
         workload.kind: workload
         for workload in (
@@ -88,17 +88,17 @@ class Load(NamedTuple):
     """Of the PCIe link, towards the GPU."""
 
 
-NOTHING = Load()
+NOTHING: Final = Load()
 
-_CHECKPOINT_SECONDS = 6.0
-_START_SECONDS = 4.0
-_FULL_SHARE = 0.9
-"""Part of a leak's period after which the device is full."""
+_CHECKPOINT_SECONDS: Final = 6.0
+_START_SECONDS: Final = 4.0
+_FULL_SHARE: Final = 0.9
+"""The share of a leak's period after which the device is full."""
 
 
-def key_of(*parts: object) -> int:
+def key_of(*names: object) -> int:
     """Return the key of something by its names."""
-    return zlib.crc32("/".join(map(str, parts)).encode())
+    return zlib.crc32("/".join(map(str, names)).encode())
 
 
 def noise(key: int, moment: int) -> float:
@@ -200,16 +200,18 @@ def _low_sm(workload: Workload, _age: float, _key: int, jitter: float) -> Load:
     return Load(workload.utilization, 0.012, 0.0, 0.01 + 0.002 * jitter, 0.001)
 
 
-_LOADS: Mapping[WorkloadKind, Callable[[Workload, float, int, float], Load]] = MappingProxyType(
-    {
-        WorkloadKind.STEADY: _steady,
-        WorkloadKind.TRAINING: _training,
-        WorkloadKind.INFERENCE: _serving,
-        WorkloadKind.NOTEBOOK: _notebook,
-        WorkloadKind.LEAK: _leak,
-        WorkloadKind.HOST_LEAK: _leak,
-        WorkloadKind.PREALLOCATING: _serving,
-        WorkloadKind.IDLE: _idle,
-        WorkloadKind.LOW_SM: _low_sm,
-    }
+_LOADS: Final[Mapping[WorkloadKind, Callable[[Workload, float, int, float], Load]]] = (
+    MappingProxyType(
+        {
+            WorkloadKind.STEADY: _steady,
+            WorkloadKind.TRAINING: _training,
+            WorkloadKind.INFERENCE: _serving,
+            WorkloadKind.NOTEBOOK: _notebook,
+            WorkloadKind.LEAK: _leak,
+            WorkloadKind.HOST_LEAK: _leak,
+            WorkloadKind.PREALLOCATING: _serving,
+            WorkloadKind.IDLE: _idle,
+            WorkloadKind.LOW_SM: _low_sm,
+        }
+    )
 )

@@ -71,10 +71,10 @@ MISTAKES = {
         "3: goes on after the scenario repeats, at 5m"
     ),
     "pods:\n- {pod: a, gpu: 0, workload: idle}\n- {pod: b, gpu: 0, start: 1h, workload: idle}": (
-        "3: GPU 0 is held by another pod then, for b"
+        "3: GPU 0 is allocated to another pod then, for b"
     ),
     "pods:\n- {pod: a, gpu: 5, spread: 8, workload: idle}": (
-        "2: GPU 5 slice 1g.18gb is held by another pod then, for a-7"
+        "2: GPU 5 slice 1g.18gb is allocated to another pod then, for a-7"
     ),
     "gpus:\n- {gpu: 0, sharing: mps, replicas: 2}\n"
     "pods:\n- {pod: a, gpu: 0, spread: 3, workload: idle}": ("4: GPU 0 has no share left, for a-2"),

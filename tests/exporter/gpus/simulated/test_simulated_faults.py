@@ -145,7 +145,7 @@ def test_each_xid_is_told_exactly_once(seconds: list[float], speed: float) -> No
         world.at(moment)
         if not world.driver_is_down:
             told += [e for e in world.backend.wait_events(0) if isinstance(e, XidEvent)]
-    upto = world.backend._told
+    upto = world.backend._reported_until
     assert [(e.gpu_uuid, e.xid) for e in told] == [
         (h.gpu.uuid, h.xid) for h in world.backend.node.happenings(-1, upto) if h.xid
     ]
