@@ -24,18 +24,21 @@ Launchers give the other processes of a job this long to stop.
 """
 
 
+_UNKNOWN: Final = UnixSeconds(-inf)
+
+
 @dataclass(frozen=True, slots=True)
 class _Window:
     """The last seconds of one run. They include nothing of the run before it."""
 
-    started: float
+    started: UnixSeconds
     """When the run started; ``-inf`` if that is unknown."""
     since: UnixSeconds
     until: UnixSeconds
 
     @classmethod
     def of(cls, termination: Termination) -> Self:
-        started = -inf if termination.started_at is None else termination.started_at
+        started = _UNKNOWN if termination.started_at is None else termination.started_at
         # Starts are rounded down as well: the run before may have ended in the same second.
         since = max(termination.finished_at - _WINDOW_SECONDS, started + 1.0)
         until = termination.finished_at + LATE_SECONDS

@@ -87,10 +87,10 @@ class Sampler:
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> NoReturn:
         """Step every fast tick, for ever. A step that comes late does not make others follow it."""
-        due: float = self._clock()
+        due = self._clock()
         while True:
             self.step()
-            due = max(due + self._ticks.fast, self._clock())
+            due = max(Monotonic(due + self._ticks.fast), self._clock())
             await sleep(due - self._clock())
 
     def step(self) -> None:
