@@ -4,13 +4,13 @@ import asyncio
 import logging
 import math
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, NoReturn
 
 from exporter.kubelet.client import KubeletError, KubeletFailure, PodResourcesClient
 from exporter.model.claims import Claims
+from exporter.model.clocks import Monotonic, monotonic
 from exporter.model.snapshot import SourceHealth
 
 _LOG = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ class Mapper:
 
     Devices are advertised for months. So the allocatable devices are asked for with every 12th
     refresh only, after an error, and until they are known. They never hold up the claims.
-
-    ``clock`` gives monotonic seconds.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class Mapper:
         *,
         period_seconds: float = 5.0,
         grace_seconds: float = 60.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], Monotonic] = monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self._client = client
@@ -61,8 +59,8 @@ class Mapper:
         self._reason: KubeletFailure | None = None
         self._message = "not asked yet"
 
-    def claims(self, now: float) -> Claims | None:
-        """Return the claims that stand at ``now``, which is in seconds of the mapper's clock.
+    def claims(self, now: Monotonic) -> Claims | None:
+        """Return the claims that stand at ``now``.
 
         The same object is returned for as long as the kubelet's answer stays the same. ``None``:
         nothing is known, or not recently enough.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from exporter.model.clocks import Monotonic
 from exporter.model.devices import Gpu, Slice
 
 
@@ -43,7 +44,7 @@ class Claim:
     container: Container
     resource: str
     device_id: str
-    since: float = field(default=0.0, compare=False)
+    since: Monotonic = field(default=Monotonic(0.0), compare=False)
     """When the claim was first seen, in monotonic seconds.
 
     Claims of equal times were first seen in the same answer.

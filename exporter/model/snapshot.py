@@ -55,7 +55,7 @@ class GpuTotals:
 @dataclass(frozen=True, slots=True)
 class XidTotal:
     count: int
-    last_timestamp: float
+    last_timestamp: UnixSeconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class GpuSample:
     xids: Mapping[int, XidTotal]
     read_failures: Mapping[str, int]
     """By reason, since start."""
-    last_sample_timestamp: float | None
+    last_sample_timestamp: UnixSeconds | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class SourceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    timestamp: float
+    timestamp: UnixSeconds
     """Unix seconds at which it was made."""
     backend: str
     driver: Driver | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter.kubelet.simulated import SimulatedKubelet
 from exporter.model.claims import Claim, Claims, Container
+from exporter.model.clocks import Monotonic
 
 GPU = "GPU-12345678-9abc-def0-1234-56789abcdef0"
 
@@ -21,13 +22,13 @@ def claims_of(*pods: str) -> Claims:
 
 
 class Clock:
-    """Monotonic seconds that pass when told to."""
+    """A clock that the test moves on."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def __call__(self) -> float:
-        return self.now
+    def __call__(self) -> Monotonic:
+        return Monotonic(self.now)
 
 
 class Node:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from exporter.attribution.resolve import resolve
 from exporter.model.claims import Allocation, Claim, Claims, Container, DraClaim, Sharing
+from exporter.model.clocks import Monotonic
 from exporter.model.devices import Gpu, Slice
 
 
@@ -41,7 +42,7 @@ def container(name: str) -> Container:
 
 
 def claim(name: str, device_id: str, resource: str = "nvidia.com/gpu", since: float = 0) -> Claim:
-    return Claim(container(name), resource, device_id, since)
+    return Claim(container(name), resource, device_id, Monotonic(since))
 
 
 # Minor numbers run against the indices, as they may.

@@ -11,6 +11,7 @@ from exporter.kubelet.client import PodResourcesClient
 from exporter.kubelet.mapper import Mapper
 from exporter.kubelet.simulated import Fault
 from exporter.model.claims import Claims
+from exporter.model.clocks import Monotonic
 from tests.doubles.kubelet_node import Clock, Node, claims_of, short_folder
 
 
@@ -78,7 +79,7 @@ async def test_a_claim_keeps_the_time_at_which_it_was_first_seen(
     await mapper.refresh_once()
     claims = mapper.claims(clock())
     assert claims
-    assert [claim.since for claim in claims.held] == [1000, 2000]
+    assert [claim.since for claim in claims.held] == [1000.0, 2000.0]
 
 
 async def test_claims_stand_for_the_grace_and_then_vanish(
@@ -88,8 +89,8 @@ async def test_claims_stand_for_the_grace_and_then_vanish(
     node.kubelet.fault = Fault(status="INTERNAL")
     clock.now += 5
     await mapper.refresh_once()
-    assert mapper.claims(clock() + 60) == node.claims
-    assert mapper.claims(clock() + 60.1) is None
+    assert mapper.claims(Monotonic(clock() + 60)) == node.claims
+    assert mapper.claims(Monotonic(clock() + 60.1)) is None
     health = mapper.health()
     assert not health.up
     assert "INTERNAL" in health.message

@@ -17,6 +17,7 @@ from exporter.metrics.family import UNITS, Family, Kind
 from exporter.metrics.lines import EOF, Lines, One
 from exporter.metrics.table import TABLE
 from exporter.model.claims import Claim, Claims, Container
+from exporter.model.clocks import UnixSeconds
 from exporter.model.pods import Exemption, PodRecord
 from exporter.model.snapshot import Snapshot
 from tests.doubles.scripted import Harness, ManualClock, gpu
@@ -173,7 +174,7 @@ def test_bytes_are_kept_until_the_snapshot_changes(snapshot: Snapshot) -> None:
     first = rendered.render()
     assert rendered.render() is first
     assert rendered.render(zipped=True) is rendered.render(zipped=True)
-    current = Snapshot(timestamp=0.0, backend="nvml")
+    current = Snapshot(timestamp=UnixSeconds(0.0), backend="nvml")
     assert rendered.render() != first
 
 
@@ -211,7 +212,7 @@ def test_any_label_and_value_is_written_as_prometheus_client_does(
     snapshots: list[list[tuple[str, str]]], number: float, accept: str
 ) -> None:
     family = Family("gpu_x_bytes", "X.", ("a", "b"), lambda _: ())
-    collector = SnapshotCollector(lambda: Snapshot(0.0, "nvml"))
+    collector = SnapshotCollector(lambda: Snapshot(UnixSeconds(0.0), "nvml"))
     encode, _ = choose_encoder(accept)
     lines = Lines(encode, collector.metric)
     for labels in snapshots:
@@ -221,14 +222,14 @@ def test_any_label_and_value_is_written_as_prometheus_client_does(
 
 
 def test_formats_of_late_are_rendered_before_they_are_asked_for() -> None:
-    clock, current = ManualClock(), Snapshot(timestamp=0.0, backend="nvml")
+    clock, current = ManualClock(), Snapshot(timestamp=UnixSeconds(0.0), backend="nvml")
     rendered = Exposition(lambda: current, beside=CollectorRegistry(), clock=clock)
     rendered.render(zipped=True)
-    current = Snapshot(timestamp=1.0, backend="nvml")
+    current = Snapshot(timestamp=UnixSeconds(1.0), backend="nvml")
     rendered.refresh()
     assert set(rendered._kept) == {(Format.TEXT, zipped) for zipped in (False, True)}
     clock.now += 1000.0
-    current = Snapshot(timestamp=2.0, backend="nvml")
+    current = Snapshot(timestamp=UnixSeconds(2.0), backend="nvml")
     rendered.refresh()
     assert rendered._kept_of is not current  # nobody has asked for long
 
@@ -261,4 +262,6 @@ def test_a_family_can_be_asked_for_by_the_name_that_openmetrics_gives_it(
 def test_label_count_is_held() -> None:
     broken = Family("gpu_x", "X.", ("a", "b"), lambda _: ())
     with pytest.raises(ValueError, match="zip"):
-        SnapshotCollector(lambda: Snapshot(0.0, "nvml")).metric(broken, [(("1",), 1.0)])
+        SnapshotCollector(lambda: Snapshot(UnixSeconds(0.0), "nvml")).metric(
+            broken, [(("1",), 1.0)]
+        )
