@@ -1,4 +1,4 @@
-{{/* The name of every object: the release's, with the chart's in it. */}}
+{{/* The name of every object: the name of the release, with the name of the chart in it. */}}
 {{- define "kube-gpu-exporter.name" -}}
 {{- if .Values.fullnameOverride -}}
 {{ .Values.fullnameOverride }}
@@ -14,7 +14,7 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* Not the selector's: a test is no exporter. */}}
+{{/* Other labels than the selector's, because a test is no exporter. */}}
 {{- define "kube-gpu-exporter.testLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}-test
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -85,7 +85,7 @@ labels:
 {{- define "kube-gpu-exporter.volumes" -}}
 {{- with .Values.kubelet }}
 {{- if .enabled }}
-# The directory, and not the socket in it, which the kubelet makes anew when it starts.
+# The directory and not the socket, because the kubelet creates a new socket whenever it starts.
 - name: pod-resources
   hostPath:
     path: {{ .rootDir }}/pod-resources
@@ -93,7 +93,7 @@ labels:
 {{- end }}
 {{- end }}
 {{- if eq .Values.gpuAccess "volumeMount" }}
-# NVIDIA's container toolkit takes the name under which it is mounted for that of the GPUs.
+# NVIDIA's container toolkit reads which GPUs are requested from the path of this mount.
 - name: gpus
   hostPath:
     path: /dev/null
@@ -108,7 +108,7 @@ labels:
       - {key: tls.key, path: tls.key}
 {{- end }}
 {{- with .Values.basicAuth.secretName }}
-# The hashes alone: the password itself is for Prometheus.
+# Only the hashes: the password itself is for Prometheus.
 - name: users
   secret:
     secretName: {{ . }}
@@ -120,12 +120,12 @@ labels:
 {{- end }}
 {{- end -}}
 
-{{/* An endpoint of a PodMonitor or ServiceMonitor, from its values. */}}
+{{/* The endpoint of a PodMonitor or ServiceMonitor, from its values. */}}
 {{- define "kube-gpu-exporter.endpoint" -}}
 {{- $monitor := .monitor -}}
 port: metrics
 path: /metrics
-# namespace, pod and container are the workload's, whose GPU it is, and not the exporter's.
+# The labels namespace, pod and container name the workload that uses the GPU, not the exporter.
 honorLabels: true
 {{- with $monitor.interval }}
 interval: {{ . }}
@@ -144,7 +144,7 @@ tlsConfig:
       name: {{ $tls.secretName }}
       key: ca.crt
   {{- else }}
-  # Pods are scraped by address, and a certificate is for names.
+  # Prometheus scrapes pods by address, and certificates are for names.
   insecureSkipVerify: true
   {{- end }}
 {{- end }}
@@ -158,7 +158,7 @@ basicAuth:
     key: password
 {{- end }}
 relabelings:
-  # Where a series comes from is its node, which stays when the exporter's pod is replaced.
+  # A series names the node as its source, because the node stays when the exporter's pod is replaced.
   - action: labeldrop
     regex: namespace|pod|container|endpoint{{ .drop }}
   - sourceLabels: [__meta_kubernetes_pod_node_name]
