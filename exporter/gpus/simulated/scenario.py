@@ -7,7 +7,7 @@ time::
     description: What it shows.
     repeat: 10m                # start over after this time; without it, the end state stays
 
-    gpus:                      # how devices are set up, where not as the profile has them
+    gpus:                      # how devices are configured, where it differs from the profile
       - gpu: 3                 # an index, a list of them, or `all`
         sharing: time_sliced   # or mps; of the whole GPU, or of each of its slices
         replicas: 4
@@ -19,15 +19,15 @@ time::
       - pod: llm-train
         namespace: research    # default: default
         container: main        # default: main
-        gpu: [0, 1]            # has all of them
+        gpu: [0, 1]            # all of them are allocated to the pod
         slice: 0               # the n-th slice of a GPU with MIG on
-        shares: 1              # replicas of a shared device
+        shares: 1              # how many replicas of a shared device are allocated to the pod
         spread: each           # many pods instead: one for each device, or this many, in turn,
-                               # the least allocated first
+                               # each on the device with the fewest pods
         start: 0
-        end: 9m                # or `duration`; without: to the end of the scenario
-        resource: nvidia.com/gpu   # default: what the device plugin would call it
-        exempt: underuse       # its annotation kube-gpu-exporter/exempt; default: none
+        end: 9m                # or `duration`; default: the end of the scenario
+        resource: nvidia.com/gpu   # default: the name that the device plugin would use
+        exempt: underuse       # the pod's annotation kube-gpu-exporter/exempt; default: none
         workload: training     # or {kind: training, memory: 0.7, utilization: 0.9, period: 60s}
 
     faults:
@@ -35,15 +35,15 @@ time::
         gpu: 1
         at: 2m
         code: 31
-      - {fault: gpu_lost, gpu: 7, at: 6m, for: 60s}   # without `for`: it stays
+      - {fault: gpu_lost, gpu: 7, at: 6m, for: 60s}   # without `for`, the fault stays
 
 With ``pods: cluster`` in place of a list, the pods are those to which the kubelet of a real node
 gives the simulated devices, and a pod's annotation ``kube-gpu-exporter/simulate`` says what the pod
 does there, such as ``utilization=20%-80%, memory=10Gi``: see docs/install.md.
 
-Each entry may say ``profiles: [t4, h100]``; elsewhere it is left out. Workloads and their
-parameters are those of :mod:`exporter.gpus.simulated.workloads`. ``backoff`` restarts a ``leak``,
-or a ``host_leak``, after that time; a ``leak`` with ``silent: true`` leaves no words of its end.
+Each entry may have ``profiles: [t4, h100]``, and is then used with these profiles only. Workloads
+and their parameters are those of :mod:`exporter.gpus.simulated.workloads`. ``backoff`` restarts a
+``leak`` or a ``host_leak`` after that time. A ``leak`` with ``silent: true`` leaves no message.
 """
 
 import math
