@@ -25,7 +25,7 @@ RELEASE_TOOLS = $(BIN)/uv run --quiet --no-project --isolated --with-requirement
 SCHEMA       := tests/dashboards/schema
 SCHEMA_READY := $(SCHEMA)/node_modules/.package-lock.json
 
-.PHONY: run demo pictures test check audit update format lock setup test-hardware test-cluster bench \
+.PHONY: run demo pictures test check audit update format lock setup test-hardware test-cluster fuzz bench \
 	gpu-report image release clean
 
 run: $(RUNTIME)
@@ -80,6 +80,10 @@ test-hardware: $(SYNCED)
 # Go, and minutes: the first time 15, to build Kubernetes. KEEP=1 lets the cluster stay for a look.
 test-cluster: $(SYNCED)
 	@$(BIN)/python -m tests.cluster.machine tests/cluster -m cluster $(ARGS)
+
+# A million inputs for each parser of what others write, on one core: an hour or two.
+fuzz: $(SYNCED)
+	nice $(BIN)/python -m tests.fuzz $(ARGS)
 
 # Scrapes and memory at full size, on the simulated node.
 bench: $(SYNCED)

@@ -10,6 +10,7 @@ import click
 from exporter.config.values import (
     Address,
     Duration,
+    FilePath,
     LabelKeys,
     ListenAddress,
     MetricNames,
@@ -100,7 +101,7 @@ def _duration(
 
 
 def _file(section: Section, help_: str) -> Path | None:
-    return _option(None, section, click.Path(readable=False, path_type=Path), help_)
+    return _option(None, section, FilePath(), help_)
 
 
 def _choice(choices: Any) -> click.Choice[str]:
@@ -118,7 +119,7 @@ class Config:
     config: Path | None = _option(
         None,
         "General",
-        click.Path(readable=False, path_type=Path),
+        FilePath(),
         "YAML file to read options from.",
         in_file=False,
     )
@@ -239,7 +240,7 @@ class Config:
     kubelet_socket: Path = _option(
         Path("/var/lib/kubelet/pod-resources/kubelet.sock"),
         "Kubelet",
-        click.Path(readable=False, path_type=Path),
+        FilePath(),
         "Socket of the kubelet's pod-resources API.",
     )
     kubelet_interval: float = _duration(

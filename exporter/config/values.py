@@ -4,9 +4,11 @@ Each type turns text into a value, whichever source the text came from, and a va
 text that gives it.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any
 
 import click
@@ -63,6 +65,22 @@ class Text(click.ParamType[str]):
             # Bytes of an argument or a variable that are no UTF-8 are kept as lone surrogates.
             self.fail(f"{text!r} is not UTF-8 text", param, ctx)
         return text
+
+
+class FilePath(click.ParamType[Path]):
+    """A path, of which nothing else is asked before the file is read."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        text = str(value)
+        try:
+            is_path = b"\0" not in os.fsencode(text)
+        except UnicodeEncodeError:
+            is_path = False
+        if not is_path:
+            self.fail(f"{text!r} is not a path", param, ctx)
+        return Path(text)
 
 
 @dataclass(frozen=True, slots=True)

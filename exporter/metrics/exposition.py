@@ -69,9 +69,14 @@ class SnapshotCollector(Collector):
         metric = Metric(family.base_name, family.help, family.kind, family.unit)
         names = family.labels + (self._pod_labels if family.pod_labels else ())
         for values, number in points:
-            labels = dict(zip(names, values, strict=True))
+            labels = dict(zip(names, map(_writable, values), strict=True))
             metric.add_sample(family.name, self._node | labels, float(number))
         return metric
+
+
+def _writable(text: str) -> str:
+    """Return a text that UTF-8 can write: JSON, for one, can say half of a pair of surrogates."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class Exposition:

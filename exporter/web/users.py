@@ -109,17 +109,23 @@ def _decode(authorization: str) -> bytes | None:
 
 
 def _parse(path: Path) -> _Table:
+    hashes = parse_users(read("users file", path), f"users file {path}")
+    cost = max(hashed[4:6] for hashed in hashes.values())
+    return _Table(hashes, nobody=b"$2b$" + cost + b"$" + b"." * 53)
+
+
+def parse_users(content: bytes, file: str) -> Mapping[bytes, bytes]:
+    """Return hashes by names. Raises :class:`UnusableFileError`, which calls the file ``file``."""
     hashes: dict[bytes, bytes] = {}
-    for number, line in enumerate(read("users file", path).splitlines(), start=1):
+    for number, line in enumerate(content.splitlines(), start=1):
         entry = line.strip()
         if not entry or entry.startswith(b"#"):
             continue
         found = _ENTRY.fullmatch(entry)
         if not found:
             form = "name:hash with a bcrypt hash, as htpasswd -nB name writes it"
-            raise UnusableFileError(f"users file {path}:{number}: not {form}")
+            raise UnusableFileError(f"{file}:{number}: not {form}")
         hashes[found["name"]] = found["hash"]
     if not hashes:
-        raise UnusableFileError(f"users file {path}: it has no user")
-    cost = max(hashed[4:6] for hashed in hashes.values())
-    return _Table(hashes, nobody=b"$2b$" + cost + b"$" + b"." * 53)
+        raise UnusableFileError(f"{file}: it has no user")
+    return hashes

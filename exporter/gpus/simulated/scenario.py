@@ -189,7 +189,11 @@ def load_scenario(source: str | Path, profile: Profile) -> Scenario:
             names = ", ".join(scenario_names())
             message = f"{path}: {error}; scenarios by name are {names}"
             raise DocumentError(message) from error
-    root = parse(path, content)
+    return read_scenario(parse(path, content), profile)
+
+
+def read_scenario(root: Value, profile: Profile) -> Scenario:
+    """Read a scenario from its document. Raises :class:`DocumentError`."""
     if root.is_nothing:
         raise root.error("the file is empty")
     return _Reader(profile).scenario(root.entry())

@@ -145,6 +145,17 @@ def test_label_values_arrive_escaped_and_whole(snapshot: Snapshot) -> None:
     assert pods == {'we"ird\\pod\nname'}
 
 
+def test_text_that_utf_8_can_t_write_costs_a_character_and_no_scrape(snapshot: Snapshot) -> None:
+    (held,) = snapshot.containers
+    odd = Container("ml", "half\ud800", "\udcff")
+    allocation = replace(held.allocation, container=odd)
+    current = replace(snapshot, containers=(replace(held, allocation=allocation),))
+    for form in Format:
+        body = exposition(current).render(form).decode()
+        assert 'pod="half?"' in body
+        assert 'container="?"' in body
+
+
 def test_pod_labels_follow_those_of_the_allocation(snapshot: Snapshot) -> None:
     (held,) = snapshot.containers
     pod = PodRecord("uid", "ml", "x", "Job", "train", {"app.kubernetes.io/name": "a", "team": "b"})
