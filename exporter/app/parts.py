@@ -98,7 +98,7 @@ async def running(
                 beside=sources.beside,
                 ended_grace=config.ended_grace,
                 started=unix_time(),
-                on_oom=sources.on_oom,
+                on_end=sources.on_end,
             ),
             on_publish=exposition.refresh,
             pod_labels=config.pod_labels,

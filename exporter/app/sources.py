@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from exporter.app.api_server import watches_pods
+from exporter.app.end_events import event_of
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.gpus import Backend
@@ -18,8 +19,8 @@ from exporter.kubelet.mapper import Mapper
 from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.events import EventWriter
 from exporter.kubernetes.watch import PodWatch
-from exporter.model.oom import OomVerdict
 from exporter.model.snapshot import SourceHealth
+from exporter.model.verdicts import EndVerdict
 from exporter.processes.owners import ProcessOwners
 from exporter.sampling.shared import PodProcesses, ProcessContainers
 
@@ -61,10 +62,10 @@ class Sources:
         self.tasks.append(asyncio.create_task(work, name=name))
         self.stack.push_async_callback(_cancel, self.tasks[-1])
 
-    def on_oom(self, verdict: OomVerdict) -> None:
-        """Post an Event on the pod."""
-        if self._events:
-            self._events.post(verdict.termination, "GPUOutOfMemory", oom_message(verdict))
+    def on_end(self, verdict: EndVerdict) -> None:
+        """Post an Event on the pod, if somebody can act on the cause."""
+        if self._events and (found := event_of(verdict)):
+            self._events.post(verdict.termination, *found)
 
     def _open_real(self) -> None:
         config, socket = self._config, self._config.kubelet_socket
@@ -148,22 +149,6 @@ class Sources:
             self._events = EventWriter(access, node)
             self.background(self._events.run(), "pod events")
         return watch
-
-
-def oom_message(verdict: OomVerdict) -> str:
-    """Say what is known, for the one who looks at ``kubectl describe pod``."""
-    name, device = verdict.termination.container.name, verdict.device_uuid
-    text = f"Container {name} ran out of GPU memory ({verdict.confidence}) on {device}"
-    if verdict.peak_bytes is not None and verdict.limit_bytes is not None:
-        text += f": the device held {_gib(verdict.peak_bytes)} of {_gib(verdict.limit_bytes)} GiB"
-    others = sorted(verdict.cotenant_bytes.items(), key=lambda held: -held[1])
-    for holder, held in others[:3]:
-        text += f"; {holder.namespace}/{holder.pod} held {_gib(held)} GiB of it"
-    return text + "."
-
-
-def _gib(number: int) -> str:
-    return f"{number / 2**30:.1f}"
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory[str]:

@@ -276,7 +276,8 @@ class Config:
         "off",
         "Pods",
         _choice(Switch),
-        "Whether to post a Kubernetes Event on a pod when a container of it ran out of GPU memory.",
+        "Whether to post a Kubernetes Event on a pod when a container of it ran out of GPU memory,"
+        " or ended of another cause that the exporter knows and somebody can act on.",
     )
 
     resources: tuple[str, ...] = _option(

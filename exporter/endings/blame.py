@@ -38,7 +38,6 @@ _RULES: Final = (
     # The driver, and what is between it and the container. These words are exact.
     _rule(
         Cause.DRIVER,
-        r"driver version is insufficient|cudaErrorInsufficientDriver",
         r"driver on your system is too old|driver is older than",
         r"requires (?:a newer|nvidia) driver",
         r"driver/library version mismatch|\bAPI mismatch\b|NVMLError_LibRmVersionMismatch",
@@ -46,7 +45,13 @@ _RULES: Final = (
         r"forward compatibility was attempted|COMPAT_NOT_SUPPORTED_ON_DEVICE",
         r"unsatisfied condition: (?:cuda|driver|brand)|requirement error",
         r"compiled with an unsupported toolchain|UNSUPPORTED_PTX_VERSION",
-        r"\berror 80[34]\b|\bcuda error:? 35\b",
+        r"\berror 80[34]\b",
+    ),
+    # CUDA says so as well where the runtime did not give the container the driver's library.
+    _rule(
+        Cause.DRIVER,
+        r"driver version is insufficient|cudaErrorInsufficientDriver|\bcuda error:? 35\b",
+        sure=False,
     ),
     _rule(
         Cause.FABRIC,

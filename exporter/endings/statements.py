@@ -66,8 +66,9 @@ _AMOUNTS_AFTER: Final = 8
 _LOUD: Final = re.compile(r"\b(?:ERROR|FATAL|CRITICAL|SEVERE)\b")
 _LOUD_WITHIN: Final = 120
 _FAILS: Final = re.compile(
-    r"fail|error|fatal|abort|panic|exception|cannot|can't|unable|could ?n.t|could not|terminat"
-    r"|crash|refus|denied|exceed|exhaust|insufficient|not enough|asked|tried to|while trying",
+    r"^\s{0,12}(?:CUDA|HIP|GPU|out of memory|OOM)\b|fail|error|fatal|abort|panic|exception|cannot"
+    r"|can't|unable|could ?n.t|could not|terminat|crash|refus|denied|exceed|exhaust|insufficient"
+    r"|not enough|asked|tried to|while trying",
     re.IGNORECASE,
 )
 _FEWEST_WORDS: Final = 3

@@ -10,6 +10,8 @@ from fnmatch import translate
 from typing import Any, Final
 
 from exporter.endings.reading import read
+from exporter.kubernetes.actors import actor, has_shm
+from exporter.kubernetes.failures import MALFORMED
 from exporter.kubernetes.owners import Pod, workload
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
@@ -52,6 +54,8 @@ class Ended:
     finished_at: UnixSeconds
     restarts: int
     pod_reason: str | None
+    present: bool
+    """Whether this is the container's present state, and not that of the run before."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -79,6 +83,8 @@ class Ended:
             words=read(message if isinstance(message, str) else None),
             started_at=_unix(terminated.get("startedAt")),
             finished_at=self.finished_at,
+            actor=actor(self.pod, self.finished_at, present=self.present, unix=_unix_if_any),
+            has_shm=has_shm(self.pod, self.container.spec),
             init=self.container.role is not _Role.MAIN,
             wants_devices=self.wants_devices,
         )
@@ -150,9 +156,19 @@ def parse_terminations(pod: Pod, resources: Patterns = NOTHING) -> Iterator[Ende
         before = restarts if "waiting" in state else max(0, restarts - 1)
         last = (container.status.get("lastState") or {}).get("terminated")
         present = state.get("terminated")
-        for terminated, number, reason in ((last, before, None), (present, restarts, pod_reason)):
+        for terminated, number, is_present in ((last, before, False), (present, restarts, True)):
             if terminated and (finished_at := _unix(terminated.get("finishedAt"))):
-                yield Ended(pod, container, wants_devices, terminated, finished_at, number, reason)
+                reason = pod_reason if is_present else None
+                yield Ended(
+                    pod,
+                    container,
+                    wants_devices,
+                    terminated,
+                    finished_at,
+                    number,
+                    reason,
+                    is_present,
+                )
 
 
 class _Role(Enum):
@@ -237,6 +253,14 @@ def _without_scheme(container_id: object) -> str | None:
 def _running_since(status: _Json) -> UnixSeconds | None:
     running = (status.get("state") or {}).get("running") or {}
     return _unix(running.get("startedAt"))
+
+
+def _unix_if_any(time: object) -> UnixSeconds | None:
+    """Return the seconds of a time, or ``None`` also for what is no time."""
+    try:
+        return _unix(time)
+    except MALFORMED:
+        return None
 
 
 def _unix(time: object) -> UnixSeconds | None:

@@ -6,6 +6,7 @@ from typing import Final
 from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import readable
 from exporter.model.claims import Allocation
+from exporter.model.ends import Cause
 from exporter.model.oom import OomTotals
 from exporter.model.snapshot import IDLE_RATIO, ContainerSample, Snapshot, Unattributed
 
@@ -83,6 +84,13 @@ def _host_oom_last(snapshot: Snapshot) -> Iterator[Point]:
 def _starts(snapshot: Snapshot) -> Iterator[Point]:
     for container, time in snapshot.container_starts.items():
         yield (container.namespace, container.pod, container.name), time
+
+
+def _ends(snapshot: Snapshot) -> Iterator[Point]:
+    for container, counts in snapshot.container_ends.items():
+        names = (container.namespace, container.pod, container.name)
+        for (cause, confidence), count in counts.items():
+            yield (*names, cause, confidence), count
 
 
 def _unattributed(name: str, text: str, value: Callable[[Unattributed], float | None]) -> Family:
@@ -216,6 +224,14 @@ CONTAINERS: Final = (
         "When the kernel last killed the container for want of the host's memory, in Unix time.",
         ("namespace", "pod", "container"),
         _host_oom_last,
+    ),
+    Family(
+        "gpu_container_ends_total",
+        "Ends of a container that had a GPU, by cause, and by how certain the cause is: confirmed,"
+        f" likely, possible. cause: {', '.join(Cause)}. A cause that has not occurred has no"
+        " series. With the pod watch on.",
+        ("namespace", "pod", "container", "cause", "confidence"),
+        _ends,
     ),
 )
 

@@ -66,13 +66,7 @@ class Responsible(StrEnum):
     """Nothing is wrong."""
 
 
-_OPERATORS = (
-    Cause.DRIVER,
-    Cause.RUNTIME,
-    Cause.NO_DEVICE,
-    Cause.HARDWARE,
-    Cause.FABRIC,
-)
+_OPERATORS = (Cause.DRIVER, Cause.RUNTIME, Cause.NO_DEVICE, Cause.HARDWARE, Cause.FABRIC)
 _NOBODYS = (Cause.COMPLETED, Cause.STOPPED, Cause.PREEMPTED)
 
 RESPONSIBLE: Mapping[Cause, Responsible] = MappingProxyType(
@@ -86,6 +80,34 @@ RESPONSIBLE: Mapping[Cause, Responsible] = MappingProxyType(
     }
 )
 """Who acts on each cause first."""
+
+IN_WORDS: Mapping[Cause, str] = MappingProxyType(
+    {
+        Cause.COMPLETED: "it completed",
+        Cause.GPU_OOM: "it ran out of GPU memory",
+        Cause.HOST_OOM: "it ran out of the host's memory",
+        Cause.SHM: "shared memory (/dev/shm) is too small",
+        Cause.DRIVER: "the NVIDIA driver does not fit the image's CUDA",
+        Cause.RUNTIME: "the container runtime did not give it the GPU or the driver's library",
+        Cause.NO_DEVICE: "CUDA finds no GPU, or the GPU is busy",
+        Cause.HARDWARE: "a GPU or a link between GPUs failed",
+        Cause.FABRIC: "the NVLink fabric is not set up",
+        Cause.GPU_FAULT: "a kernel of the program failed on the GPU",
+        Cause.PEER: "another process of the job is gone or did not answer",
+        Cause.EVICTED: "the kubelet evicted the pod",
+        Cause.PREEMPTED: "the pod had to make room, or its node was shut down",
+        Cause.DEADLINE: "the pod's deadline passed",
+        Cause.STOPPED: "it was asked to stop",
+        Cause.STORAGE: "a disk is full or a mount failed",
+        Cause.CONFIG: "its arguments or settings do not fit",
+        Cause.SOFTWARE: "the software in its image does not fit together",
+        Cause.HUB: "a model or a dataset could not be fetched",
+        Cause.PROGRAM: "the program failed with an error of its own",
+        Cause.CRASH: "the program crashed",
+        Cause.UNKNOWN: "nothing says why",
+    }
+)
+"""Each cause as the end of a sentence on a container."""
 
 
 @dataclass(frozen=True, slots=True)

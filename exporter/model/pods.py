@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from exporter.model.claims import Container, DraName, PodName
 from exporter.model.clocks import UnixSeconds
-from exporter.model.ends import LastWords
+from exporter.model.ends import Cause, LastWords
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,12 @@ class Termination:
     started_at: UnixSeconds | None
     finished_at: UnixSeconds
     """By the node's clock, in whole seconds, rounded down."""
+    actor: Cause | None = None
+    """What ended the container from outside, by the pod's own status: an eviction, a preemption, a
+    deadline, or a request to stop. ``None``: nothing did, as far as the status says."""
+    has_shm: bool = True
+    """Whether the pod gives the container a ``/dev/shm`` of its own, or the host's. Else a runtime
+    gives it 64 MiB."""
     init: bool = False
     """Whether the container is one of the pod's init containers, sidecars included."""
     wants_devices: bool = False

@@ -11,6 +11,7 @@ from exporter.model.devices import Driver, Gpu
 from exporter.model.oom import OomTotals
 from exporter.model.pods import PodRecord
 from exporter.model.readings import FastReading, FullReading, SlowReading
+from exporter.model.verdicts import EndCounts
 
 IDLE_RATIO: Final = 0.01
 """A device counts as idle while its mean utilization is below this.
@@ -143,6 +144,8 @@ class Snapshot:
     containers: tuple[ContainerSample, ...] = ()
     unattributed: Mapping[str, Unattributed] = field(default_factory=dict)
     """By device uuid."""
+    container_ends: Mapping[Container, EndCounts] = field(default_factory=dict)
+    """How often each container that has a GPU ended, by cause and confidence."""
     host_oom_kills: Mapping[Container, int] = field(default_factory=dict)
     """How often a container with a GPU was killed because the host ran out of memory."""
     host_oom_last: Mapping[Container, UnixSeconds] = field(default_factory=dict)

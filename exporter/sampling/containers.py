@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from exporter.model.claims import Container
 from exporter.model.clocks import Monotonic, UnixSeconds
-from exporter.model.oom import OomVerdict
 from exporter.model.readings import XidEvent
 from exporter.model.snapshot import ContainerSample, SourceHealth, Unattributed
 from exporter.model.steps import BusyStep, Readings, Steps
+from exporter.model.verdicts import EndCounts, EndVerdict
 from exporter.sampling.allocations import Allocations
 from exporter.sampling.ledger import Ledger
 from exporter.sampling.runs import ContainerRuns
@@ -27,7 +27,7 @@ class Containers:
     - :class:`Starts` knows when they began.
 
     A source that is ``None`` is not asked, and has no health. ``started`` is when the program
-    started. ``on_oom`` is called for each container that ran out of GPU memory. ``beside`` gives
+    started. ``on_end`` is called for each end of a container. ``beside`` gives
     the health of further sources.
     """
 
@@ -40,7 +40,7 @@ class Containers:
         ended_grace: float,
         started: UnixSeconds,
         beside: Sequence[Callable[[], SourceHealth]] = (),
-        on_oom: Callable[[OomVerdict], None] = lambda _: None,
+        on_end: Callable[[EndVerdict], None] = lambda _: None,
     ) -> None:
         self._sources = [source for source in (claims, pods) if source is not None]
         self._beside = beside
@@ -50,7 +50,7 @@ class Containers:
         self._pods = pods
         self._starts = Starts()
         self._runs = (
-            ContainerRuns(pods, started=started, ended_grace=ended_grace, on_oom=on_oom)
+            ContainerRuns(pods, started=started, ended_grace=ended_grace, on_end=on_end)
             if pods
             else None
         )
@@ -76,13 +76,16 @@ class Containers:
             self._ledger.busy(view.gpu.uuid, busy, now, self._shared.busy_shares(readings.full))
         used = self._book_memory(view)
         if self._runs is not None:
+            self._runs.gpu_found(view.gpu.uuid)
             self._keep_evidence(self._runs, view, used, timestamp)
         if readings.slow is not None:
             self._ledger.energy(steps.energy, now)
 
-    def away(self, gpu_uuid: str) -> None:
-        """Note that a GPU can't be read."""
+    def away(self, gpu_uuid: str, *, lost: bool = False) -> None:
+        """Note that a GPU can't be read; ``lost``: because it fell off the bus."""
         self._ledger.away(gpu_uuid)
+        if lost and self._runs is not None:
+            self._runs.gpu_lost(gpu_uuid)
 
     def xid(self, event: XidEvent) -> None:
         if self._runs is not None:
@@ -122,6 +125,12 @@ class Containers:
         """Return when the present runs of those containers began that have a device now."""
         containers = dict.fromkeys(s.allocation.container for s in samples if not s.ended)
         return self._starts.of(containers, self._pods.pods() if self._pods else {})
+
+    def container_ends(self, samples: Iterable[ContainerSample]) -> Mapping[Container, EndCounts]:
+        """Return how often each container of the samples ended, by cause and confidence."""
+        if self._runs is None:
+            return {}
+        return self._runs.ends({sample.allocation.container for sample in samples})
 
     def sources(self) -> Iterable[SourceHealth]:
         """Yield the health of each source."""

@@ -82,10 +82,17 @@ class Evidence:
         self._history = history
         self._xids: set[_Xid] = set()
         self._processes: set[_AccountedProcess] = set()
+        self._lost: set[str] = set()
 
     def add_xid(self, event: XidEvent) -> None:
         second = UnixSeconds(floor(event.timestamp))
         self._xids.add(_Xid(event.gpu_uuid, event.xid, second))
+
+    def gpu_lost(self, gpu_uuid: str) -> None:
+        self._lost.add(gpu_uuid)
+
+    def gpu_found(self, gpu_uuid: str) -> None:
+        self._lost.discard(gpu_uuid)
 
     def add_process(
         self, container: Container, device_uuid: str, process: EndedProcess, now: UnixSeconds
@@ -113,6 +120,10 @@ class Evidence:
                 if xid.gpu_uuid in gpus and window.covers(xid.timestamp)
             ),
         )
+
+    def lost(self, allocations: tuple[Allocation, ...]) -> bool:
+        """Return whether one of the GPUs is lost."""
+        return any(allocation.gpu.uuid in self._lost for allocation in allocations)
 
     def forget(self, now: UnixSeconds) -> None:
         """Drop what is too old to matter."""

@@ -8,11 +8,12 @@ from typing import Final
 
 from exporter.model.claims import Allocation, AllocationKey, Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.oom import OomVerdict
+from exporter.model.ends import IN_WORDS, Cause, Responsible
 from exporter.model.readings import EndedProcess, Memory, XidEvent
 from exporter.model.snapshot import ContainerSample
+from exporter.model.verdicts import EndCounts, EndVerdict
+from exporter.sampling.judge import EndJudge, Judgement
 from exporter.sampling.memory_history import MemoryHistory
-from exporter.sampling.oom import OomJudge
 from exporter.sampling.sources import PodSource
 
 _LOG: Final = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ class ContainerRuns:
     """Follows the runs of containers: which run is the latest, and how runs end.
 
     Readings of memory, XIDs and processes that have ended are kept for some minutes as evidence.
-    When the pod watch reports an end, the judge decides whether the container ran out of GPU
-    memory. ``on_oom`` is called for each container that did.
+    When the pod watch reports an end, the judge decides why the container ended. ``on_end`` is
+    called for each end.
     """
 
     def __init__(
@@ -32,12 +33,12 @@ class ContainerRuns:
         *,
         started: UnixSeconds,
         ended_grace: float,
-        on_oom: Callable[[OomVerdict], None],
+        on_end: Callable[[EndVerdict], None],
     ) -> None:
         self._pods = pods
-        self._on_oom = on_oom
+        self._on_end = on_end
         self._history = MemoryHistory()
-        self._judge = OomJudge(self._history, started, ended_grace)
+        self._judge = EndJudge(self._history, started, ended_grace)
 
     def latest(self, allocations: Iterable[Allocation]) -> Mapping[Container, str]:
         """Return the runtime's id of the latest run of each container, where it is known."""
@@ -54,6 +55,14 @@ class ContainerRuns:
     def xid(self, event: XidEvent) -> None:
         """Keep an XID as evidence."""
         self._judge.xid(event)
+
+    def gpu_lost(self, gpu_uuid: str) -> None:
+        """Note that a GPU fell off the bus."""
+        self._judge.gpu_lost(gpu_uuid)
+
+    def gpu_found(self, gpu_uuid: str) -> None:
+        """Note that a GPU was read."""
+        self._judge.gpu_found(gpu_uuid)
 
     def memory(
         self,
@@ -86,8 +95,7 @@ class ContainerRuns:
             self._judge.terminated(termination)
         judgements = self._judge.step(now)
         for judgement in judgements:
-            if judgement.verdict:
-                self._report_oom(judgement.verdict)
+            self._report(judgement)
         return [allocation.key for judgement in judgements for allocation in judgement.allocations]
 
     def annotate(self, samples: Iterable[ContainerSample]) -> tuple[ContainerSample, ...]:
@@ -116,24 +124,39 @@ class ContainerRuns:
         times = self._judge.host_kill_times.items()
         return {container: time for container, time in times if container in containers}
 
+    def ends(self, containers: AbstractSet[Container]) -> Mapping[Container, EndCounts]:
+        """Return how often each of these containers ended, by cause, where known."""
+        if not self._counts_are_current:
+            return {}
+        counts = self._judge.ends.items()
+        return {container: count for container, count in counts if container in containers}
+
     @property
     def _counts_are_current(self) -> bool:
         """Whether a count of ends that is 0 means that there were none."""
         return self._pods.health().up
 
-    def _report_oom(self, verdict: OomVerdict) -> None:
-        container = verdict.termination.container
-        _LOG.warning(
-            "container ran out of GPU memory",
-            extra={
-                "namespace": container.namespace,
-                "pod": container.pod,
-                "container": container.name,
-                "uuid": verdict.device_uuid,
-                "confidence": verdict.confidence,
-                "rule": verdict.rule,
-                "peak_bytes": verdict.peak_bytes,
-                "limit_bytes": verdict.limit_bytes,
-            },
-        )
-        self._on_oom(verdict)
+    def _report(self, judgement: Judgement) -> None:
+        verdict = judgement.verdict
+        container, oom = verdict.termination.container, verdict.oom
+        fields: dict[str, object] = {
+            "namespace": container.namespace,
+            "pod": container.pod,
+            "container": container.name,
+            "exit_code": verdict.termination.exit_code,
+            "cause": verdict.cause,
+            "confidence": verdict.confidence,
+            "rule": verdict.rule,
+        }
+        if oom and verdict.cause is Cause.GPU_OOM:
+            fields |= {
+                "uuid": oom.device_uuid,
+                "oom_rule": oom.rule,
+                "peak_bytes": oom.peak_bytes,
+                "limit_bytes": oom.limit_bytes,
+            }
+        if verdict.first:
+            fields["first"] = f"{verdict.first.container.namespace}/{verdict.first.container.pod}"
+        level = logging.INFO if verdict.responsible is Responsible.NOBODY else logging.WARNING
+        _LOG.log(level, "container ended: %s", IN_WORDS[verdict.cause], extra=fields)
+        self._on_end(verdict)

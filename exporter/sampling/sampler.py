@@ -171,6 +171,7 @@ class Sampler:
             host_oom_kills=containers.host_oom_kills(samples),
             host_oom_last=containers.host_oom_last(samples),
             container_starts=containers.starts(samples),
+            container_ends=containers.container_ends(samples),
             sources=(*self._session.health(max(durations, default=None)), *containers.sources()),
             allocatable=allocations.allocatable,
             allocated=allocations.allocated,

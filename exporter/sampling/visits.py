@@ -168,7 +168,7 @@ class Visits:
     def _without_data(self, slot: Slot, before: GpuState, message: str) -> None:
         slot.read_everything_next()
         slot.full_seconds = None
-        self._containers.away(slot.uuid)
+        self._containers.away(slot.uuid, lost=slot.tracker.state is GpuState.LOST)
         if slot.tracker.state is not before:
             self._on_change()
             _LOG.warning("GPU is %s: %s", slot.tracker.state, message, extra=slot.log_fields)

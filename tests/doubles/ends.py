@@ -14,6 +14,7 @@ from exporter.kubernetes.pods import parse_terminations
 from exporter.model.clocks import UnixSeconds
 from exporter.model.oom import OomVerdict
 from exporter.model.pods import Termination
+from exporter.model.verdicts import EndVerdict
 from tests.doubles.api_manifests import ended, manifest
 from tests.doubles.kubelet_messages import from_log
 from tests.doubles.terminations import END, TRAIN, Node, held
@@ -79,20 +80,25 @@ def termination(log: str, exit_code: int = 1, reason: str = "Error") -> Terminat
     return found.termination
 
 
-def verdict(end: Termination, *percents: float) -> OomVerdict | None:
-    """Return what the judge says of an end, with one reading of memory a second before it."""
+def judged(end: Termination, *percents: float) -> EndVerdict:
+    """Return why a container ended, with one reading of its GPU's memory a second before that."""
     node = Node()
     node.hold([held()])
     node.read(*percents)
     node.judge.terminated(end)
-    found = [each.verdict for each in node.judge.step(UnixSeconds(END + 5))]
-    return found[0] if found else None
+    [found] = node.judge.step(UnixSeconds(END + 25))
+    return found.verdict
+
+
+def verdict(end: Termination, *percents: float) -> OomVerdict | None:
+    """Return the verdict on GPU memory."""
+    return judged(end, *percents).oom
 
 
 def verdicts(end: Termination) -> Mapping[str, str | None]:
     """Return the confidence at each course of memory."""
     found: dict[str, Any] = {}
     for course, percents in COURSES.items():
-        judged = verdict(end, *percents)
-        found[course] = judged.confidence.value if judged else None
+        of_memory = verdict(end, *percents)
+        found[course] = of_memory.confidence.value if of_memory else None
     return found

@@ -8,7 +8,6 @@ from exporter.gpus import Backend, GpuError
 from exporter.model.claims import Claims
 from exporter.model.clocks import Monotonic, UnixSeconds
 from exporter.model.devices import Driver, Gpu, Slice
-from exporter.model.oom import OomVerdict
 from exporter.model.readings import (
     Event,
     FastReading,
@@ -19,6 +18,7 @@ from exporter.model.readings import (
     UtilizationSample,
 )
 from exporter.model.snapshot import SourceHealth
+from exporter.model.verdicts import EndVerdict
 from exporter.sampling.containers import Containers
 from exporter.sampling.sampler import Sampler
 from exporter.sampling.shared import ProcessContainers
@@ -201,7 +201,7 @@ class Rig:
         hold: Collection[str] = (),
         pods: PodSource | None = None,
         processes: ProcessContainers | None = None,
-        on_oom: Callable[[OomVerdict], None] = lambda _: None,
+        on_end: Callable[[EndVerdict], None] = lambda _: None,
     ) -> None:
         self.clock = clock
         self._hold = hold
@@ -216,7 +216,7 @@ class Rig:
                 processes=processes,
                 ended_grace=60.0,
                 started=clock.wall(),
-                on_oom=on_oom,
+                on_end=on_end,
             ),
             clock=clock,
             wall=clock.wall,
@@ -255,7 +255,7 @@ class Harness(Rig):
         without_claims: bool = False,
         pods: PodSource | None = None,
         processes: ProcessContainers | None = None,
-        on_oom: Callable[[OomVerdict], None] = lambda _: None,
+        on_end: Callable[[EndVerdict], None] = lambda _: None,
     ) -> None:
         clock = ManualClock()
         self.backend = ScriptedBackend(clock, listed or [gpu(index) for index in range(count)])
@@ -268,5 +268,5 @@ class Harness(Rig):
             hold=hold,
             pods=pods,
             processes=processes,
-            on_oom=on_oom,
+            on_end=on_end,
         )

@@ -10,8 +10,8 @@ from exporter.model.ends import NO_WORDS, Cause, LastWords
 from exporter.model.oom import Confidence, OomVerdict
 from exporter.model.pods import PodRecord, Termination
 from exporter.model.readings import Memory
+from exporter.sampling.judge import EndJudge
 from exporter.sampling.memory_history import MemoryHistory
-from exporter.sampling.oom import OomJudge
 from tests.doubles.scripted import GIB, MIG_GPU, gpu
 
 CONFIRMED, LIKELY, POSSIBLE = Confidence.CONFIRMED, Confidence.LIKELY, Confidence.POSSIBLE
@@ -61,10 +61,10 @@ class Node:
 
     history: MemoryHistory = field(default_factory=MemoryHistory)
     since: float = END - 1000
-    judge: OomJudge = field(init=False)
+    judge: EndJudge = field(init=False)
 
     def __post_init__(self) -> None:
-        self.judge = OomJudge(self.history, UnixSeconds(self.since), grace_seconds=60.0)
+        self.judge = EndJudge(self.history, UnixSeconds(self.since), grace_seconds=60.0)
 
     def hold(
         self, allocations: Iterable[Allocation], now: float = END - 600, uid: str | None = None
@@ -75,7 +75,9 @@ class Node:
         self.judge.set_allocations(allocations, pods, UnixSeconds(now))
 
     def step(self, now: float) -> tuple[OomVerdict, ...]:
-        return tuple(found.verdict for found in self.judge.step(UnixSeconds(now)) if found.verdict)
+        """Judge; return the verdicts on GPU memory."""
+        found = [judgement.verdict.oom for judgement in self.judge.step(UnixSeconds(now))]
+        return tuple(verdict for verdict in found if verdict)
 
     def read(
         self,

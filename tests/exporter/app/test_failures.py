@@ -148,7 +148,7 @@ def test_a_container_that_runs_out_of_gpu_memory_over_and_over(scenario: Path) -
         assert running.value("gpu_allocation_info", **told) == 1
         assert running.value("gpu_exporter_source_up", source="kubernetes") == 1
         assert running.value("gpu_exporter_source_up", source="kubernetes_events") == 1
-        assert any("container ran out of GPU memory" in line for line in running.log)
+        assert any("it ran out of GPU memory" in line for line in running.log)
 
 
 def test_a_pod_watch_without_an_api_server_costs_pod_records_alone(scenario: Path) -> None:

@@ -14,9 +14,10 @@ from exporter.gpus.simulated.backend import SimulatedBackend
 from exporter.kubernetes.pods import Patterns, parse_pod, parse_terminations
 from exporter.model.claims import DraName, PodName
 from exporter.model.ends import Cause
-from exporter.model.oom import Confidence, OomVerdict
+from exporter.model.oom import Confidence
 from exporter.model.pods import DraDevice, Exemption, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
+from exporter.model.verdicts import EndVerdict
 from tests.doubles.api_manifests import rfc3339
 from tests.doubles.scripted import ManualClock, Rig
 from tests.doubles.simulation import WALL, World, write
@@ -153,8 +154,9 @@ def story(
     )
     verdicts: Counter[Any] = Counter()
 
-    def count(verdict: OomVerdict) -> None:
-        verdicts[verdict.termination.container.pod, verdict.confidence] += 1
+    def count(verdict: EndVerdict) -> None:
+        if verdict.cause is Cause.GPU_OOM:
+            verdicts[verdict.termination.container.pod, verdict.confidence] += 1
 
     rig = Rig(
         backend,
@@ -162,7 +164,7 @@ def story(
         NodeClaims(backend),
         pods=NodePods(backend),
         processes=SimulatedProcesses(backend),
-        on_oom=count,
+        on_end=count,
     )
     rig.run(seconds)
     return rig, verdicts

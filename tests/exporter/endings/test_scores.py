@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.doubles.ends import COURSES, End, ends, termination, verdicts
+from exporter.model.ends import Cause
+from tests.doubles.ends import COURSES, End, ends, judged, termination, verdicts
 
+FILES = ["tuned_on.txt", "held_out.txt", "fresh.txt", "fresh_2.txt"]
 AT_LEAST_LIKELY = {"likely", "confirmed"}
 
 
@@ -76,7 +78,7 @@ def score(file: str) -> Score:
     return result
 
 
-@pytest.mark.parametrize("file", ["tuned_on.txt", "held_out.txt", "fresh.txt", "fresh_2.txt"])
+@pytest.mark.parametrize("file", FILES)
 def test_ends_are_read_as_well_as_promised(file: str) -> None:
     result = score(file)
     print(f"{file}: {result}")  # noqa: T201  (pytest -s shows the scores)
@@ -85,3 +87,26 @@ def test_ends_are_read_as_well_as_promised(file: str) -> None:
     assert len(result.missed) <= 0.10 * tried["device"], result
     assert len(result.missed_fills) <= 0.05 * tried["fill"], result
     assert len(result.wrongly_likely) <= 0.02 * tried["other"], result
+
+
+BY_KIND = {
+    "device": Cause.GPU_OOM,
+    "either": Cause.GPU_OOM,
+    "host": Cause.HOST_OOM,
+    "silent": Cause.UNKNOWN,
+}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_causes_are_named_as_well_as_promised(file: str) -> None:
+    wrong, tried = [], 0
+    for end in ends(file):
+        expected = Cause(end.cause) if end.cause else BY_KIND.get(end.kind)
+        if expected is None:
+            continue
+        tried += 1
+        found = judged(termination(end.text, end.exit_code, end.reason), *COURSES["flat40"])
+        if found.cause is not expected:
+            wrong.append((end.name, found.cause, expected))
+    print(f"{file}: {tried - len(wrong)} of {tried} causes")  # noqa: T201
+    assert len(wrong) <= 0.05 * tried + 1, wrong

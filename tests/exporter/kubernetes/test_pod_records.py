@@ -99,6 +99,7 @@ def test_a_termination_as_the_status_tells_it() -> None:
             words=LastWords(Cause.GPU_OOM),
             started_at=UnixSeconds(1940),
             finished_at=UnixSeconds(2000),
+            has_shm=False,
         )
     ]
 

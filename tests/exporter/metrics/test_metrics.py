@@ -80,7 +80,7 @@ def test_name_unit_labels_and_help(family: Family) -> None:
         assert bool(family.unit) is (family.name not in UNITLESS)
     elif family.kind is Kind.COUNTER and not family.unit:
         counted = family.base_name.rpartition("_")[2]
-        assert counted in {"errors", "replays", "failures", "events", "kills"}
+        assert counted in {"errors", "replays", "failures", "events", "kills", "ends"}
     assert not set(family.base_name.split("_")[:-1]) & set(UNITS)
     assert len(set(family.labels)) == len(family.labels)
     assert "node" not in family.labels

@@ -2,13 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.model.claims import Claim, Claims, Container, DraClaim, DraName, PodName, Sharing
 from exporter.model.clocks import UnixSeconds
-from exporter.model.ends import NO_WORDS, LastWords
-from exporter.model.oom import Confidence, OomVerdict
+from exporter.model.ends import NO_WORDS, Cause, LastWords
+from exporter.model.oom import Confidence
 from exporter.model.pods import ContainerRecord, DraDevice, PodRecord, Termination
 from exporter.model.readings import (
     Activity,
@@ -26,6 +27,9 @@ from exporter.sampling.shared import Attribution
 from exporter.sampling.tracker import GpuTracker
 from tests.doubles.scripted import GIB, MIG_GPU, Harness, at, gpu
 from tests.doubles.terminations import TOO_MUCH
+
+if TYPE_CHECKING:
+    from exporter.model.verdicts import EndVerdict
 
 TRAIN = Container("ml", "train-0", "main")
 OTHER = Container("ml", "embed-0", "main")
@@ -180,9 +184,9 @@ def test_devices_held_through_dra_are_found_as_soon_as_they_are_published() -> N
 
 
 def test_a_gradual_fill_is_seen_by_the_fast_tick_and_judged_once() -> None:
-    verdicts: list[OomVerdict] = []
+    verdicts: list[EndVerdict] = []
     pods = ScriptedPods()
-    harness = Harness(claims=EXCLUSIVE, pods=pods, on_oom=verdicts.append)
+    harness = Harness(claims=EXCLUSIVE, pods=pods, on_end=verdicts.append)
     harness.run(30)
     oom = held_by(harness, TRAIN).oom
     assert oom is not None
@@ -198,7 +202,13 @@ def test_a_gradual_fill_is_seen_by_the_fast_tick_and_judged_once() -> None:
     assert oom is not None
     assert oom.events[Confidence.LIKELY] == 1
     assert sum(oom.events.values()) == 1
-    (verdict,) = verdicts
+    (found,) = verdicts
+    assert (found.cause, found.confidence) == (Cause.GPU_OOM, Confidence.LIKELY)
+    assert harness.sampler.snapshot.container_ends == {
+        TRAIN: {(Cause.GPU_OOM, Confidence.LIKELY): 1}
+    }
+    verdict = found.oom
+    assert verdict is not None
     assert (verdict.peak_bytes, verdict.limit_bytes) == (79 * GIB, 80 * GIB)
 
 

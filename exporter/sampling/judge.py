@@ -1,16 +1,20 @@
-"""Judges the end of each container that used GPUs, once, and counts the verdicts."""
+"""Judges why each container that used GPUs ended, once, and counts the verdicts."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
-from exporter.attribution.oom import host_oom, judge
+from exporter.attribution import causes, oom
 from exporter.model.claims import Allocation, AllocationKey, Container, PodName
 from exporter.model.clocks import UnixSeconds
+from exporter.model.ends import Cause
 from exporter.model.oom import Confidence, OomTotals, OomVerdict
 from exporter.model.pods import PodRecord, Termination
 from exporter.model.readings import EndedProcess, XidEvent
+from exporter.model.verdicts import EndCounts, EndEvidence, EndVerdict
 from exporter.sampling.evidence import LATE_SECONDS, Evidence
+from exporter.sampling.gangs import Gangs
 from exporter.sampling.memory_history import MemoryHistory
 from exporter.sampling.tenures import Tenure, Tenures
 
@@ -20,6 +24,8 @@ _PATIENCE_SECONDS: Final = 180.0
 The kubelet's claims and the pod's status arrive independently. A container that ended may yet turn
 out to have had a GPU, and a container whose GPU was released may yet turn out to have ended badly.
 """
+_PEERS_SECONDS: Final = 20.0
+"""How long an end that names a peer waits for the end of that peer to be reported."""
 _JUDGED_WITHIN_SECONDS: Final = 3600.0
 """Ends that are older than this are not judged.
 
@@ -49,12 +55,11 @@ class _End(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """An end that counts."""
+    """An end, and the verdict on it."""
 
     allocations: tuple[Allocation, ...]
     """The devices that the container had as it ended."""
-    verdict: OomVerdict | None
-    """``None``: the kernel killed the container because the host was out of memory."""
+    verdict: EndVerdict
 
 
 @dataclass(slots=True)
@@ -63,7 +68,7 @@ class _Counts:
     last: OomVerdict | None = None
 
 
-class OomJudge:
+class EndJudge:
     """Turns ends of containers into verdicts and counters.
 
     An end is judged once, however often it is reported and in whatever order ends are reported.
@@ -83,6 +88,9 @@ class OomJudge:
         self._counts: dict[AllocationKey, _Counts] = {}
         self._host_kills: dict[Container, int] = {}
         self._host_kill_times: dict[Container, UnixSeconds] = {}
+        self._ends: dict[Container, Counter[tuple[Cause, Confidence]]] = {}
+        self._gangs = Gangs()
+        self._pods: Mapping[PodName, PodRecord] = {}
         self._waiting: dict[_End, Termination] = {}
         self._judged: dict[_End, UnixSeconds] = {}
 
@@ -93,14 +101,24 @@ class OomJudge:
         now: UnixSeconds,
     ) -> None:
         """Take the present allocations, and the pods that the pod watch knows."""
+        self._pods = pods
         self._tenures.update(allocations, pods, now)
         for key in self._tenures.keys:
             self._host_kills.setdefault(key.container, 0)
+            self._ends.setdefault(key.container, Counter())
             self._counts.setdefault(key, _Counts(dict.fromkeys(Confidence, 0)))
 
     def xid(self, event: XidEvent) -> None:
-        """Take an XID, which may be another cause for an end."""
+        """Take an XID, which may be the cause of an end."""
         self._evidence.add_xid(event)
+
+    def gpu_lost(self, gpu_uuid: str) -> None:
+        """Take it that a GPU fell off the bus."""
+        self._evidence.gpu_lost(gpu_uuid)
+
+    def gpu_found(self, gpu_uuid: str) -> None:
+        """Take it that a GPU was read."""
+        self._evidence.gpu_found(gpu_uuid)
 
     def process_ended(
         self, container: Container, device_uuid: str, process: EndedProcess, now: UnixSeconds
@@ -115,19 +133,19 @@ class OomJudge:
             self._waiting[end] = termination
 
     def step(self, now: UnixSeconds) -> tuple[Judgement, ...]:
-        """Judge the ends whose last readings are in; return the judgements that count."""
+        """Judge the ends whose last readings are in."""
         judgements = []
-        for end, termination in list(self._waiting.items()):
+        for end, termination in sorted(self._waiting.items(), key=_by_time):
             age = now - termination.finished_at
             tenures = self._tenures.at_end(termination, age)
-            if tenures and LATE_SECONDS < age <= _JUDGED_WITHIN_SECONDS:
+            if tenures and self._is_due(termination, age):
                 self._judged[end] = termination.finished_at
                 judgements.append(self._judge(termination, tenures, now))
             elif age <= _PATIENCE_SECONDS:
                 continue
             del self._waiting[end]
         self._forget(now)
-        return tuple(judgement for judgement in judgements if judgement)
+        return tuple(judgements)
 
     def totals(self, container: Container, device_uuid: str) -> OomTotals | None:
         """Return the verdicts on a container and device; ``None``: the allocation is unknown."""
@@ -144,18 +162,37 @@ class OomJudge:
         """When each container was last killed because the host was out of memory."""
         return self._host_kill_times
 
+    @property
+    def ends(self) -> Mapping[Container, EndCounts]:
+        """How often each container ended, by cause and confidence."""
+        return self._ends
+
+    def _is_due(self, termination: Termination, age: float) -> bool:
+        if termination.words.blames is Cause.PEER and age <= _PEERS_SECONDS:
+            return self._gangs.first(termination, self._pods) is not None and age > LATE_SECONDS
+        return LATE_SECONDS < age <= _JUDGED_WITHIN_SECONDS
+
     def _judge(
         self, termination: Termination, tenures: list[Tenure], now: UnixSeconds
-    ) -> Judgement | None:
+    ) -> Judgement:
         allocations = tuple(tenure.allocation for tenure in tenures)
-        killed = host_oom(termination)
-        if killed:
+        if oom.host_oom(termination):
             self._count_kill(termination)
-        verdict = judge(self._evidence.of(termination, allocations))
-        if verdict:
-            self._count(verdict)
-        if not verdict and not killed:
-            return None
+        memory = self._evidence.of(termination, allocations)
+        ran_out = oom.judge(memory)
+        if ran_out:
+            self._count(ran_out)
+        verdict = causes.judge(
+            EndEvidence(
+                memory=memory,
+                oom=ran_out,
+                exclusive=all(each.sole and each.slice is None for each in allocations),
+                gpu_lost=self._evidence.lost(allocations),
+                first=self._gangs.first(termination, self._pods),
+            )
+        )
+        self._ends[termination.container][verdict.cause, verdict.confidence] += 1
+        self._gangs.add(verdict, self._pods)
         self._tenures.prolong(tenures, now)
         return Judgement(allocations, verdict)
 
@@ -181,9 +218,16 @@ class OomJudge:
             if now - finished <= _JUDGED_WITHIN_SECONDS
         }
         self._evidence.forget(now)
+        self._gangs.forget(now)
         if self._tenures.forget(now):
             containers, keys = self._tenures.containers, self._tenures.keys
             self._host_kills = {container: self._host_kills[container] for container in containers}
             times = self._host_kill_times.items()
             self._host_kill_times = {each: time for each, time in times if each in containers}
+            self._ends = {container: self._ends[container] for container in containers}
             self._counts = {key: self._counts[key] for key in keys}
+
+
+def _by_time(waiting: tuple[_End, Termination]) -> UnixSeconds:
+    """Sort by time: a first failure is judged before those that follow it."""
+    return waiting[1].finished_at

@@ -135,5 +135,5 @@ def test_a_pod_on_two_gpus_is_judged_by_both() -> None:
     node.judge.terminated(ended(1))
     (found,) = node.judge.step(UnixSeconds(END + 5))
     assert found.allocations == (held(), MOVED)
-    assert found.verdict is not None
-    assert found.verdict.device_uuid == gpu(1).uuid
+    assert found.verdict.oom is not None
+    assert found.verdict.oom.device_uuid == gpu(1).uuid
