@@ -114,6 +114,39 @@ def test_kustomize_as_the_page_has_it(empty: Cluster, crds: None) -> None:
     until(lambda: left(cluster) == before, "nothing is left", show=lambda: str(left(cluster)))
 
 
+def test_without_a_gpu_as_the_page_has_it(empty: Cluster) -> None:
+    """The way on kind and minikube, from where the image has been loaded."""
+    cluster = empty
+    *_, then = blocks("## Without a GPU")
+    *commands, forward = here(then).strip().splitlines()
+    cluster.shell("\n".join(commands))
+    exporter = Exporter(cluster)
+    exporter.address()
+    exporter.until_mapped("train", 2)
+    exporter.until_mapped("forgotten")
+    exporter.until(
+        lambda: len(exporter.samples("gpu_allocation_info", workload="serve")) == 2,
+        "both of the Deployment's pods are mapped",
+    )
+    exporter.until(
+        lambda: exporter.value(
+            "gpu_container_oom_events_total", pod="leaky", confidence="confirmed"
+        ),
+        "the leak has ended as its words say",
+        seconds=180,
+    )
+    assert exporter.is_idle("forgotten")
+    with forwarding(cluster, forward) as url:
+        status, page = ask(f"{url}/")
+        assert status == 200
+        assert "leaky" in page
+    cluster.kubectl(
+        "delete", f"--filename={places.ROOT}/daemonset/examples/simulated-pods.yaml",
+        "--timeout=120s",
+    )  # fmt: skip
+    cluster.kubectl("delete", f"--kustomize={KUSTOMIZE}/overlays/simulated", "--timeout=120s")
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_the_api_server_takes_each_overlay(cluster: Cluster, crds: None, name: str) -> None:
     cluster.kubectl("create", "namespace", NAMESPACE, check=False)

@@ -121,7 +121,7 @@ def test_an_api_server_that_restarts_is_followed_again_soon(
         times.append(verdict_seconds(cluster, exporter, f"after-{number}"))
     report("API server back to verdict of a pod of 8 s", most=max(times))
     # Of which the pod's start and life are 9 s.
-    assert max(times) < 40
+    assert max(times) < 60
     assert not watched.wrong
 
 

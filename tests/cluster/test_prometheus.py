@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.cluster.machine import identities, places
+from tests.cluster.machine import identities, places, programs
 from tests.cluster.machine.cluster import Cluster
 from tests.cluster.machine.daemons import Daemon
 from tests.cluster.machine.waiting import until
@@ -91,7 +91,7 @@ def prometheus(cluster: Cluster, installed: Exporter) -> Iterator[Prometheus]:
     program = Daemon(
         "prometheus",
         [
-            "prometheus",
+            programs.prometheus() / "prometheus",
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address={URL.removeprefix('http://')}",
