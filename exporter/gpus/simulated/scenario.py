@@ -232,6 +232,9 @@ class _Reader:
         pods = root.get("pods", self._pods, ())
         faults = root.get("faults", lambda value: self._entries(value, self._fault), ())
         root.finish()
+        for fault in faults:
+            if pods is None and fault.kind == "kubelet_down":
+                raise fault.place.error("a cluster's kubelet is real: no scenario has it down")
         return Scenario(description, self._repeat, setups, pods or (), pods is None, faults)
 
     def _entries(self, value: Value, read: Callable[[Entry], E]) -> tuple[E, ...]:

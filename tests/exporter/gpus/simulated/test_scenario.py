@@ -63,6 +63,9 @@ MISTAKES = {
     "pods:\n- {pod: a, gpu: 0, start: soon, workload: idle}": (
         "2: start: 'soon' is not a duration (such as 5s)"
     ),
+    "pods: cluster\nfaults:\n- {fault: kubelet_down, at: 1m}": (
+        "3: a cluster's kubelet is real: no scenario has it down"
+    ),
     "pods:\n- {pod: a, gpu: 0, start: 5m, end: 5m, workload: idle}": "2: ends before it starts",
     "pods:\n- {pod: a, gpu: 0, end: 5m, duration: 5m, workload: idle}": (
         "2: give 'end' or 'duration', not both"
