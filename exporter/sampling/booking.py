@@ -1,8 +1,9 @@
-"""Books on containers what their devices did. Whatever is left of a step is unattributed.
+"""Books on containers what their devices did. The rest of each step is unattributed.
 
-What is booked on all containers of a device never exceeds what the device did. A container that is
-alone on its device gets the part of each step that falls into its time. Containers that share a
-device get their shares of it, where the figures of single processes say what these are.
+The sum over the containers of a device never exceeds what the device did. A container that is alone
+on its device gets each step, as far as the interval of the step belongs to the container's entry. A
+container on a shared device gets its share of that, if the driver's figures of single processes say
+what the share is.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,8 +25,8 @@ def book_busy(
 ) -> None:
     """Book the busy time that a GPU's full reading at ``now`` added to each of the GPU's devices.
 
-    ``shares`` gives the containers' shares of what the whole GPU did, for each container whose
-    processes could be measured. ``None``: no process could be measured.
+    ``shares`` gives each container's share of the whole GPU's busy time, if the container could be
+    measured. ``None``: no container on the shared GPU could be measured.
     """
     for device in entries.devices_of(gpu_uuid):
         device.has_utilization, device.unmeasured_holders = False, None
@@ -61,7 +62,7 @@ def _book_busy_step(
 
 
 def book_energy(entries: Entries, steps: Iterable[EnergyStep], now: Monotonic) -> None:
-    """Book the energy that devices took up to ``now``: by busy time, and evenly while idle."""
+    """Book the energy that devices took up to ``now``, as ``split_energy`` splits it."""
     for step in steps:
         device = entries.device(step.device_uuid)
         elapsed = device.begin_energy_step(now)

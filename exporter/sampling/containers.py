@@ -67,9 +67,9 @@ class Containers:
         now: Monotonic,
         timestamp: UnixSeconds,
     ) -> None:
-        """Book what one visit to a GPU gave.
+        """Book the readings of one visit to a GPU.
 
-        ``view`` and ``steps`` are what the GPU's tracker made of the ``readings``.
+        ``view`` and ``steps`` are what the GPU's tracker made of them.
         """
         if readings.full is not None:
             busy = _without_the_board_under_mig(view, steps.busy)
@@ -101,12 +101,12 @@ class Containers:
         return self._follow_runs(now, timestamp) or changed
 
     def samples(self, now: Monotonic) -> tuple[ContainerSample, ...]:
-        """Return the containers that have a device, or that had one until a grace ago."""
+        """Return a sample of each container that has a device, or had one a short while ago."""
         samples = self._ledger.samples(now)
         return samples if self._runs is None else self._runs.annotate(samples)
 
     def unattributed(self) -> Mapping[str, Unattributed]:
-        """Return what devices did that was booked on no container, by UUID."""
+        """Return the work of devices that was booked on no container, by UUID."""
         return self._ledger.unattributed()
 
     def host_oom_kills(self, samples: Iterable[ContainerSample]) -> Mapping[Container, int]:

@@ -37,11 +37,11 @@ class Peaks:
 
 @dataclass(slots=True)
 class Unmetered:
-    """What a container had of a device since the device's energy was last booked, in seconds."""
+    """A container's seconds on a device since the energy of the device was last booked."""
 
     busy: float = 0.0
     allocated: float = 0.0
-    """While the device is allocated to n containers, each gets an nth of the time."""
+    """While the device is allocated to n containers, each of them gets an nth of the time."""
 
 
 @dataclass(slots=True)
@@ -50,16 +50,17 @@ class Entry:
 
     allocation: Allocation
     measured_uuid: str
-    """The allocation's own ``measured_uuid``, which takes a while to find."""
+    """A copy of ``allocation.measured_uuid``, which is slow to compute."""
     since: Monotonic
-    """Since when the device has been allocated in the present way: to this container, alone or not.
+    """Steps are booked only on the time from here on.
 
-    Steps are booked only on the time after it.
+    It is the start of the allocation. If the device was shared for a while, or no longer is, it is
+    the time of that change.
     """
     active: Monotonic
-    """When the container was last active; its start, if it never was."""
+    """When the container last kept the device busy. It begins with the start of the entry."""
     accounted: Monotonic
-    """The time up to which ``allocated_seconds`` counts."""
+    """``allocated_seconds`` counts up to this time."""
     ended: Monotonic | None = None
     """When the device was released; ``None``: it is still allocated."""
     served_until: Monotonic = _ALWAYS
@@ -89,10 +90,11 @@ class Entry:
         self.gauges = Gauges()
 
     def go_on(self, allocation: Allocation, now: Monotonic, *, same_container: bool) -> None:
-        """Note that the device is allocated, after it was released or in another way.
+        """Continue the entry with an allocation, which may be new or may be shared differently.
 
-        ``same_container``: the container was there all the time, but the exporter did not know. If
-        not, it is a new container of the same name, which begins new peaks.
+        If the entry had ended, ``same_container`` says whether the container had the device all the
+        time, unknown to the exporter. If not, it is a new container of the same name, which begins
+        new peaks.
         """
         self.account(now)
         if self.ended is not None:
@@ -116,7 +118,10 @@ class Entry:
         self.peaks = Peaks(since=now, memory=self.gauges.memory_used)
 
     def use(self, busy: Busy, share: float, since: Monotonic, now: Monotonic) -> None:
-        """Take the container's ``share`` of what the device did from ``since`` to ``now``."""
+        """Take the utilization of the device from ``since`` to ``now``.
+
+        ``share`` is the container's share of it.
+        """
         if self.ended is not None:
             return
         utilization = self.gauges.utilization = busy.mean_ratio * share
@@ -127,9 +132,9 @@ class Entry:
             self.active = now
 
     def add_busy(self, seconds: float, since: Monotonic, now: Monotonic) -> float:
-        """Book busy seconds, by the fraction of the interval in which the device was allocated.
+        """Book the busy seconds of an interval, as far as the interval belongs to the entry.
 
-        Return the seconds that were booked: 0 before the counter has begun.
+        Return the seconds that were booked. They are 0 while the counter has not started.
         """
         if self.busy_seconds is None:
             return 0.0
@@ -139,7 +144,7 @@ class Entry:
         return booked
 
     def add_energy(self, joules: float) -> float:
-        """Book energy; return what was booked: 0 before the counter has begun."""
+        """Book energy; return the joules that were booked: 0 while the counter has not started."""
         self.unmetered = Unmetered()
         if self.energy_joules is None:
             return 0.0
@@ -152,7 +157,7 @@ class Entry:
             self.peaks.memory = max(self.peaks.memory or 0, used)
 
     def _fraction(self, since: Monotonic, until: Monotonic) -> float:
-        """Return the fraction of an interval in which the device was allocated as it is now."""
+        """Return the fraction of an interval that steps of the entry are booked on."""
         start = max(since, self.since)
         end = until if self.ended is None else min(until, self.ended)
         return max(0.0, end - start) / (until - since) if until > since else 0.0
@@ -160,24 +165,25 @@ class Entry:
 
 @dataclass(slots=True)
 class Device:
-    """What the ledger keeps of a device, beside the entries of its containers."""
+    """What the ledger knows about a device, beside the entries of the device's containers."""
 
     gpu_uuid: str | None = None
     busy_at: Monotonic | None = None
-    """When the device's last busy step was booked; ``None``: not since it could last be read."""
+    """When the last busy step was booked; ``None``: none since the device became readable."""
     energy_at: Monotonic | None = None
-    """The same of its last energy step."""
+    """When the last energy step was booked; ``None``: none since the device became readable."""
     has_utilization: bool = False
     """Whether the GPU's last full reading had the device's utilization."""
     unmeasured_holders: AbstractSet[Container] | None = None
-    """The containers that share the device and that the last full reading could not measure.
+    """The containers on the shared device that the last full reading could not measure.
 
-    ``None``: it could measure none of them.
+    ``None``: the last full reading could measure no container.
     """
     unmetered_busy: float = 0.0
-    """Busy seconds of the device since its energy was last booked, whoever was busy.
+    """The busy seconds of the whole device since its energy was last booked.
 
-    Busy time whose interval is unknown is left out. Its energy is split like that of idle time.
+    The first step after an interruption is left out, because its interval is unknown. The energy of
+    that time is split like the energy of idle time.
     """
     unattributed_busy: float | None = None
     """Busy seconds that were booked on no container."""
@@ -201,7 +207,7 @@ class Device:
     def interrupt(self) -> None:
         """Note that the device can't be read.
 
-        What it does meanwhile will arrive as one step, and nobody will know whose that step is.
+        The work until it can be read again will arrive as one step, which is booked on nobody.
         """
         self.busy_at = self.energy_at = self.unattributed_memory = None
 
@@ -209,8 +215,9 @@ class Device:
 class Entries:
     """All entries by their keys, and all devices by their UUIDs.
 
-    A container is *measured* on a device if the exporter can say what the container does there:
-    the container is the only one on the device, or the figures of single processes say it.
+    A container is *measured* on a device if the exporter knows what the container does there. That
+    is so if the container is alone on the device, or if the driver's figures of single processes
+    could be attributed to it.
     """
 
     def __init__(self) -> None:
@@ -222,7 +229,7 @@ class Entries:
         return iter(self.by_key.values())
 
     def device(self, uuid: str, gpu_uuid: str | None = None) -> Device:
-        """Return a device, made at its first mention."""
+        """Return a device. It is created when it is first asked for."""
         device = self.devices.get(uuid)
         if device is None:
             device = self.devices[uuid] = Device()
@@ -238,11 +245,11 @@ class Entries:
         return [entry for entry in self if entry.allocation.gpu.uuid == gpu_uuid]
 
     def measured_on(self, device_uuid: str) -> list[Entry]:
-        """Return the entries whose busy time and memory are read under this device."""
+        """Return the entries on which the busy time and the memory of the device are booked."""
         return [entry for entry in self if entry.measured_uuid == device_uuid]
 
     def allocated_on(self, device_uuid: str) -> list[Entry]:
-        """Return the entries of the device itself: those on which its energy is booked."""
+        """Return the entries on which the energy of the device is booked."""
         return [entry for key, entry in self.by_key.items() if key.device_uuid == device_uuid]
 
     def is_measured(self, entry: Entry) -> bool:
@@ -252,7 +259,7 @@ class Entries:
         return unmeasured is not None and entry.allocation.container not in unmeasured
 
     def begin_counters(self, entry: Entry) -> None:
-        """Set counters to 0 that can be counted from now on.
+        """Start the counters of an entry that can be counted from now on.
 
         A counter has to exist at 0 before its first event, or ``increase()`` misses the event.
         """
@@ -265,9 +272,9 @@ class Entries:
             entry.energy_joules = 0.0
 
     def settle(self, now: Monotonic) -> None:
-        """Count the time since the last call as allocated, for the energy of idle devices.
+        """Add the time since the last call to the unmetered allocated seconds of each entry.
 
-        It has to be called before anything changes in who has which device, or is measured.
+        Call it before the allocations change, and before a reading changes who is measured.
         """
         live = [
             (key.device_uuid, entry) for key, entry in self.by_key.items() if entry.ended is None
@@ -279,7 +286,7 @@ class Entries:
         self._settled = now
 
     def forget_devices(self, present: AbstractSet[str]) -> None:
-        """Drop devices that are neither present nor mentioned in an entry."""
+        """Drop the devices that are not ``present`` and have no entry."""
         mentioned = {key.device_uuid for key in self.by_key}
         mentioned |= {entry.measured_uuid for entry in self}
         for uuid in self.devices.keys() - mentioned - present:

@@ -14,32 +14,32 @@ from exporter.sampling.booking import book_busy, book_energy, book_memory
 from exporter.sampling.entries import Device, Entries, Entry, Gauges
 
 _LATE_SECONDS: Final = 180.0
-"""How long after the last sample of an ended container there may be news of its end."""
+"""How long an entry is kept after it was last served, because news of the end may come late."""
 
 
 class Ledger:
     """Keeps an entry for each container on each device, and books on it what the device did.
 
-    - An entry begins with the allocation. Once the device is released, the entry is served for
-      ``ended_grace`` seconds more, so that the last scrape sees it, and kept for three minutes
-      longer, for :meth:`serve_again`.
-    - How steps are booked says :mod:`exporter.sampling.booking`. A container that shares a device
-      and can't be measured has allocated seconds only.
-    - While it is unknown who has which device, the ledger serves nothing. While a GPU can't be
-      read, the ledger serves only who has it, and for how long.
+    - An entry begins with the allocation and ends with it. An entry that has ended is served for
+      ``ended_grace`` seconds more, so that a last scrape sees it. Then it is kept for another three
+      minutes, in which :meth:`serve_again` may ask for it.
+    - :mod:`exporter.sampling.booking` describes how steps are booked. A container that shares a
+      device and can't be measured has only allocated seconds.
+    - While the allocations are unknown, the ledger serves nothing. While a GPU can't be read, the
+      ledger serves only which containers have it, and for how long.
     """
 
     def __init__(self, ended_grace: float) -> None:
         self._ended_grace = ended_grace
         self._entries = Entries()
         self._known = True
-        """Whether it is known who has which device."""
+        """Whether the present allocations are known."""
         self._unreadable: set[str] = set()
 
     def set_allocations(self, allocations: Sequence[Allocation] | None, now: Monotonic) -> None:
         """Take the present allocations; ``None``: they are unknown.
 
-        A container that is still there once the allocations are known again goes on where it was.
+        If a container still has its device when the allocations are known again, its entry goes on.
         """
         self._entries.settle(now)
         current = {allocation.key: allocation for allocation in allocations or ()}
@@ -93,10 +93,9 @@ class Ledger:
         book_memory(self._entries, device_uuid, memory, by_container)
 
     def away(self, gpu_uuid: str) -> None:
-        """Note that a GPU can't be read.
+        """Note that a GPU can't be read. Its counters are not served until it can be read again.
 
-        Its counters are not served until it can: a busy counter that stands still would look like a
-        container that is idle.
+        A busy counter that stands still would look like an idle container.
         """
         self._unreadable.add(gpu_uuid)
         for entry in self._entries.on_gpu(gpu_uuid):
@@ -105,7 +104,7 @@ class Ledger:
             device.interrupt()
 
     def samples(self, now: Monotonic) -> tuple[ContainerSample, ...]:
-        """Return the containers that have a device, or that had one and are still served."""
+        """Return a sample of each entry that is served."""
         self._forget_ended(now)
         if not self._known:
             return ()
@@ -120,7 +119,7 @@ class Ledger:
     def unattributed(self) -> dict[str, Unattributed]:
         """Return what was booked on no container, by the UUID of each device that can be read.
 
-        Values that in truth may be those of a container that can't be measured are left out.
+        A value is left out while it may include the work of a container that can't be measured.
         """
         if not self._known:
             return {}
@@ -140,7 +139,7 @@ class Ledger:
         }
 
     def forget_devices(self, present: AbstractSet[str]) -> None:
-        """Drop what is kept of devices that are neither present nor any container's."""
+        """Drop the devices that are not ``present`` and have no entry."""
         self._entries.forget_devices(present)
 
     def _end_all_but(
@@ -148,8 +147,8 @@ class Ledger:
     ) -> None:
         """End the entries whose allocations are gone.
 
-        ``unseen``: the allocations were unknown until now, so when an entry ended is unknown, too.
-        Such an entry is dropped.
+        ``unseen``: the allocations were unknown until now. So the time at which an entry ended is
+        unknown as well, and the entry is dropped.
         """
         entries = self._entries.by_key
         for key in [key for key in entries if key not in current]:
@@ -188,7 +187,7 @@ class Ledger:
 
 
 def _unattributed(device: Device, *, busy: bool, energy: bool) -> Unattributed:
-    """Return the rest of a device. ``busy`` and ``energy`` say whether it is known of these."""
+    """Return the unattributed values. ``busy`` and ``energy`` say whether these are known."""
     return Unattributed(
         busy_seconds=device.unattributed_busy if busy and device.has_utilization else None,
         energy_joules=device.unattributed_energy if energy else None,
