@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from exporter.app.api_server import watches_pods
 from exporter.app.end_events import event_of
+from exporter.app.own_pod import own_pod
 from exporter.config import Config
 from exporter.config.sources import ConfigError
 from exporter.gpus import Backend
@@ -72,11 +73,11 @@ class Sources:
         watches = watches_pods(config, os.environ)
         if watches and not config.node:
             raise ConfigError("pod-watch: on wants the node's name, from --node or NODE_NAME")
-        if config.kubelet == "on" or (config.kubelet == "auto" and socket.parent.is_dir()):
-            self.claims = self._mapper(socket)
         if watches:
             self.pods = self._watch(ApiAccess(), config.node)
             self.processes = PodProcesses(ProcessOwners(), self.pods.pods)
+        if config.kubelet == "on" or (config.kubelet == "auto" and socket.parent.is_dir()):
+            self.claims = self._mapper(socket)
 
     async def _open_simulated(self, backend: Backend, *, advertise: bool) -> None:
         """Open the same sources, of a kubelet and an API server that the simulated node brings."""
@@ -90,16 +91,16 @@ class Sources:
             self._open_cluster(backend, advertise=advertise)
             return
         config = self._config
-        if config.kubelet != "off":
-            socket = Path(self.stack.enter_context(_temporary_folder()), "kubelet.sock")
-            self.background(simulated_node.serve_kubelet(backend, socket), "simulated kubelet")
-            self.claims = self._mapper(socket)
         if config.pod_watch != "off":
             server = await self.stack.enter_async_context(SimulatedApiServer())
             node = config.node or "simulated"
             self.background(simulated_node.serve_pods(backend, server, node), "simulated pods")
             self.pods = self._watch(ApiAccess.at(server.url), node)
             self.processes = simulated_node.SimulatedProcesses(backend)
+        if config.kubelet != "off":
+            socket = Path(self.stack.enter_context(_temporary_folder()), "kubelet.sock")
+            self.background(simulated_node.serve_kubelet(backend, socket), "simulated kubelet")
+            self.claims = self._mapper(socket)
 
     def _open_cluster(self, backend: "SimulatedBackend", *, advertise: bool) -> None:
         """Open the real sources, and have the cluster's pods be on the simulated GPUs."""
@@ -123,12 +124,20 @@ class Sources:
     def _mapper(self, socket: Path) -> Mapper:
         config = self._config
         client = PodResourcesClient(
-            socket, resources=config.resources, timeout_seconds=config.kubelet_timeout
+            socket,
+            resources=config.resources,
+            own_pod=own_pod(os.environ),
+            timeout_seconds=config.kubelet_timeout,
         )
         self.stack.push_async_callback(client.close)
         mapper = Mapper(
-            client, period_seconds=config.kubelet_interval, grace_seconds=config.claims_grace
+            client,
+            period_seconds=config.kubelet_interval,
+            grace_seconds=config.claims_grace,
+            witness=self.pods,
         )
+        if self.pods:
+            self.pods.subscribe(mapper.expect)
         self.background(mapper.run(), "kubelet")
         return mapper
 

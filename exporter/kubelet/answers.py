@@ -13,7 +13,7 @@ from fnmatch import translate
 from google.protobuf.message import DecodeError
 
 from exporter.kubelet.podresources.v1 import api_pb2
-from exporter.model.claims import Claim, Claims, Container, DraClaim
+from exporter.model.claims import Claim, Claims, Container, DraClaim, PodName
 
 DRA_DRIVER = "gpu.nvidia.com"
 
@@ -54,6 +54,17 @@ def parse_list(answer: bytes, wanted: ResourceFilter) -> Claims:
         held=tuple(sorted(held, key=lambda c: (c.container, c.resource, c.device_id))),
         dra=tuple(sorted(dra, key=lambda c: (c.container, c.pool, c.device))),
     )
+
+
+def lists(answer: bytes, pod: PodName) -> bool:
+    """Whether a serialised ``ListPodResourcesResponse`` has a pod. Raises ``DecodeError``."""
+    name = pod.name.encode()
+    for start, end in _pods(answer):
+        if answer.find(name, start, end) >= 0:
+            found = api_pb2.PodResources.FromString(answer[start:end])
+            if (found.namespace, found.name) == pod:
+                return True
+    return False
 
 
 def parse_allocatable(answer: bytes, wanted: ResourceFilter) -> dict[str, tuple[str, ...]]:

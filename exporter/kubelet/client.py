@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +12,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from exporter.kubelet.answers import ResourceFilter, parse_allocatable, parse_list
+from exporter.kubelet.answers import ResourceFilter, lists, parse_allocatable, parse_list
 from exporter.kubelet.podresources.v1 import api_pb2
-from exporter.model.claims import Claims
+from exporter.model.claims import Claims, PodName
 
 DEFAULT_SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 DEFAULT_RESOURCES = ("nvidia.com/gpu", "nvidia.com/gpu.shared", "nvidia.com/mig-*")
@@ -44,6 +45,7 @@ class KubeletFailure(StrEnum):
     SOCKET_MISSING = "socket_missing"
     PERMISSION_DENIED = "permission_denied"
     UNAVAILABLE = "unavailable"
+    NOT_READY = "not_ready"
     TIMEOUT = "timeout"
     RATE_LIMITED = "rate_limited"
     TOO_LARGE = "too_large"
@@ -60,11 +62,24 @@ class KubeletError(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One answer about all pods."""
+
+    claims: Claims
+    """Without ``allocatable``."""
+    lists_us: bool
+    """Whether the kubelet lists the pod that asks. It lists every pod, if it is ready."""
+    server: object
+    """Equal in the answers of one run of the kubelet, as far as can be seen from its socket."""
+
+
 class PodResourcesClient:
     """Asks one kubelet over one connection, which is made at the first question and kept.
 
     ``resources`` are shell patterns. A resource that matches none of them is left out of every
-    answer. Each call ends within ``timeout_seconds``.
+    answer. ``own_pod`` is the pod that asks, if that is known. Each call ends within
+    ``timeout_seconds``.
     """
 
     def __init__(
@@ -72,16 +87,23 @@ class PodResourcesClient:
         socket: Path = DEFAULT_SOCKET,
         *,
         resources: Collection[str] = DEFAULT_RESOURCES,
+        own_pod: PodName | None = None,
         timeout_seconds: float = 5.0,
     ) -> None:
         self._socket = socket
         self._wanted = ResourceFilter(resources)
+        self._own_pod = own_pod
         self._timeout_seconds = timeout_seconds
         self._channel: grpc.aio.Channel | None = None
 
     async def claims(self) -> Claims:
         """Ask for the claims, without ``allocatable``. Raises :class:`KubeletError`."""
-        return await self._ask("List", parse_list)
+        return (await self.listing()).claims
+
+    async def listing(self) -> Listing:
+        """Ask about all pods. Raises :class:`KubeletError`."""
+        server = self._server()
+        return await self._ask("List", lambda answer: self._read(answer, server))
 
     async def allocatable(self) -> Mapping[str, tuple[str, ...]] | None:
         """Ask for the advertised device ids by resource. Raises :class:`KubeletError`.
@@ -89,7 +111,9 @@ class PodResourcesClient:
         ``None``: this kubelet does not know the call. Kubelets know it from 1.23 on.
         """
         try:
-            return await self._ask("GetAllocatableResources", parse_allocatable)
+            return await self._ask(
+                "GetAllocatableResources", lambda answer: parse_allocatable(answer, self._wanted)
+            )
         except KubeletError as error:
             if error.reason is KubeletFailure.UNIMPLEMENTED:
                 return None
@@ -101,7 +125,23 @@ class PodResourcesClient:
         if channel is not None:
             await channel.close()
 
-    async def _ask(self, method: str, parse: Callable[[bytes, ResourceFilter], _Answer]) -> _Answer:
+    def _read(self, answer: bytes, server: object) -> Listing:
+        own = self._own_pod
+        return Listing(
+            claims=parse_list(answer, self._wanted),
+            lists_us=own is not None and lists(answer, own),
+            server=server,
+        )
+
+    def _server(self) -> object:
+        """Return what changes when the kubelet starts: it makes its socket anew."""
+        try:
+            found = self._socket.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns
+
+    async def _ask(self, method: str, parse: Callable[[bytes], _Answer]) -> _Answer:
         # Bytes in, bytes out: the generated stub would parse the whole answer at once, and the
         # requests have no fields.
         if self._channel is None:
@@ -111,7 +151,7 @@ class PodResourcesClient:
             f"/{_SERVICE}/{method}"
         )
         try:
-            return parse(await call(b"", timeout=self._timeout_seconds), self._wanted)
+            return parse(await call(b"", timeout=self._timeout_seconds))
         except DecodeError as error:
             raise KubeletError(
                 KubeletFailure.MALFORMED,

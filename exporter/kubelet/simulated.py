@@ -54,6 +54,8 @@ class SimulatedKubelet(api_pb2_grpc.PodResourcesListerServicer):
         self.fault: Fault | None = None
         self.calls: Counter[str] = Counter()
         """Calls received by method, the refused ones included."""
+        self.without_devices: set[PodName] = set()
+        """Pods that have no device, which are listed as well."""
         self._target = "unix:" + quote(str(socket))
         self._claims = claims
         self._bystanders = [_bystander(number) for number in range(bystander_pods)]
@@ -87,7 +89,7 @@ class SimulatedKubelet(api_pb2_grpc.PodResourcesListerServicer):
         self, _request: api_pb2.ListPodResourcesRequest, context: _Context
     ) -> api_pb2.ListPodResourcesResponse:
         claims = await self._admitted("List", context)
-        return api_pb2.ListPodResourcesResponse(pod_resources=[*self._bystanders, *_pods(claims)])
+        return api_pb2.ListPodResourcesResponse(pod_resources=self._listed(claims))
 
     async def GetAllocatableResources(  # noqa: N802  the API's name
         self, _request: api_pb2.AllocatableResourcesRequest, context: _Context
@@ -107,11 +109,22 @@ class SimulatedKubelet(api_pb2_grpc.PodResourcesListerServicer):
         self, request: api_pb2.GetPodResourcesRequest, context: _Context
     ) -> api_pb2.GetPodResourcesResponse:
         claims = await self._admitted("Get", context)
-        pods = {(pod.namespace, pod.name): pod for pod in [*self._bystanders, *_pods(claims)]}
+        pods = {(pod.namespace, pod.name): pod for pod in self._listed(claims)}
         pod = pods.get((request.pod_namespace, request.pod_name))
         if pod is None:
             await _refuse(context, "UNKNOWN", f"pod {request.pod_name} not found")
         return api_pb2.GetPodResourcesResponse(pod_resources=pod)
+
+    def _listed(self, claims: Claims) -> list[api_pb2.PodResources]:
+        without = [
+            api_pb2.PodResources(
+                namespace=pod.namespace,
+                name=pod.name,
+                containers=[api_pb2.ContainerResources(name="main")],
+            )
+            for pod in sorted(self.without_devices)
+        ]
+        return [*self._bystanders, *without, *_pods(claims)]
 
     async def _admitted(self, method: str, context: _Context) -> Claims:
         """Return the claims of now to a call that is let through; fail it if it should fail."""

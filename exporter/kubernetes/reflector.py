@@ -100,6 +100,11 @@ class Reflector:
         """Whether the list is due to an expired version, and nothing was heard since."""
         self._version = _FROM_CACHE
 
+    @property
+    def shut_out(self) -> bool:
+        """Whether the server has never let us in, and refuses us now."""
+        return not self._admitted and self._reason in {ApiFailure.NOT_CONFIGURED, *_REFUSALS}
+
     async def run(self) -> NoReturn:
         """Keep up until cancelled."""
         while True:

@@ -105,6 +105,28 @@ class PodWatch:
         """
         return self._pods.take()
 
+    def subscribe(self, on_wanting: Callable[..., None]) -> None:
+        """Have ``on_wanting(name, new=...)`` called for each pod that wants devices.
+
+        It is called when the pod is bound to the node (``new``), and with each change of the pod
+        until the pod has ended.
+        """
+        self._pods.on_wanting = on_wanting
+
+    def has_ended(self, pod: PodName) -> bool:
+        """Whether all containers of a pod have ended for good; ``False`` if that is not known."""
+        record = self._pods.existing(pod)
+        return self._of_pods.up and record is not None and record.ended
+
+    def is_gone(self, pod: PodName) -> bool:
+        """Whether a pod has ended or does not exist; ``False`` if that is not known."""
+        record = self._pods.existing(pod)
+        return self._of_pods.up and (record is None or record.ended)
+
+    def knows(self, pod: PodName) -> bool:
+        """Whether there is a record of the pod, or no record will come."""
+        return pod in self._pods.view() or self._of_pods.shut_out
+
     def health(self) -> SourceHealth:
         """Return whether pods are followed; the message reports trouble with ResourceSlices too."""
         messages = [self._of_pods.message, self._of_slices.message if self._of_slices else ""]
@@ -154,6 +176,7 @@ class _Pods:
         self._delivered: dict[str, deque[tuple[str, str]]] = {}
         """The latest ends that were delivered, by the pod's uid, for as long as the pod is kept."""
         self._untaken: deque[Termination] = deque(maxlen=_UNTAKEN_LIMIT)
+        self.on_wanting: Callable[..., None] = lambda _name, *, new: None  # noqa: ARG005
 
     def view(self) -> Mapping[PodName, PodRecord]:
         self._bury()
@@ -164,6 +187,11 @@ class _Pods:
         self._untaken.clear()
         return taken
 
+    def existing(self, name: PodName) -> PodRecord | None:
+        """Return the pod of that name that was not deleted."""
+        record = self._by_name.get(name)
+        return record if record and record.uid in self._here else None
+
     def known(self) -> Collection[str]:
         return self._here.keys()
 
@@ -171,6 +199,7 @@ class _Pods:
         record = parse_pod(found, self._labels, self._resources, self._malformed)
         uid = record.uid
         self._gone.pop(uid, None)
+        new = uid not in self._here
         self._here[uid] = record
         self._by_name[record.pod_name] = record
         for end in parse_terminations(found, self._resources):
@@ -179,6 +208,8 @@ class _Pods:
                 delivered.append(end.key)
                 if end.finished_at >= self._since:
                     self._untaken.append(end.termination)
+        if record.wants_devices and not record.ended:
+            self.on_wanting(record.pod_name, new=new)
 
     def drop(self, uid: str) -> None:
         record = self._here.pop(uid)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.kubelet.simulated import SimulatedKubelet
-from exporter.model.claims import Claim, Claims, Container
+from exporter.model.claims import Claim, Claims, Container, PodName
 from exporter.model.clocks import Monotonic
 
 GPU = "GPU-12345678-9abc-def0-1234-56789abcdef0"
@@ -29,6 +29,24 @@ class Clock:
 
     def __call__(self) -> Monotonic:
         return Monotonic(self.now)
+
+
+class Witness:
+    """What the API server would know of pods."""
+
+    def __init__(self) -> None:
+        self.ended: set[PodName] = set()
+        self.gone: set[PodName] = set()
+        self.unknown: set[PodName] = set()
+
+    def has_ended(self, pod: PodName) -> bool:
+        return pod in self.ended
+
+    def is_gone(self, pod: PodName) -> bool:
+        return pod in self.ended | self.gone
+
+    def knows(self, pod: PodName) -> bool:
+        return pod not in self.unknown
 
 
 class Node:

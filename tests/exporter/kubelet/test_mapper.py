@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -116,12 +117,15 @@ async def test_an_absent_kubelet_is_looked_for_every_second(node: Node, mapper: 
     assert mapper.health().failures["socket_missing"] == 8
 
 
-async def test_allocatable_is_asked_for_rarely(node: Node, mapper: Mapper, clock: Clock) -> None:
-    for _ in range(25):
-        clock.now += 5
-        node.clock.now += 5
-        await mapper.refresh_once()
-    assert node.kubelet.calls == {"List": 25, "GetAllocatableResources": 3}
+async def test_what_plugins_advertise_anew_is_seen_with_the_next_answer(
+    node: Node, mapper: Mapper, clock: Clock
+) -> None:
+    await mapper.refresh_once()
+    node.claims = replace(node.claims, allocatable={"nvidia.com/mig-1g.10gb": ("MIG-1",)})
+    await mapper.refresh_once()
+    claims = mapper.claims(clock())
+    assert claims
+    assert claims.allocatable == {"nvidia.com/mig-1g.10gb": ("MIG-1",)}
 
 
 async def test_allocatable_is_asked_for_again_after_an_error(node: Node, mapper: Mapper) -> None:
