@@ -96,7 +96,7 @@ def test_a_termination_as_the_status_tells_it() -> None:
             restart_count=2,
             exit_code=1,
             reason="Error",
-            words=LastWords(Cause.GPU_OOM),
+            words=LastWords(Cause.GPU_OOM, mentioned=True),
             started_at=UnixSeconds(1940),
             finished_at=UnixSeconds(2000),
             has_shm=False,
