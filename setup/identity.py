@@ -51,8 +51,8 @@ class Identity:
     def instead_of(self, old: "Identity", text: str) -> str:
         """Return ``text`` with this version and these addresses in place of old ones.
 
-        A version counts where it is this project's: after its name, and in the fields that hold
-        nothing else.
+        A version is replaced after the name of this project, and in fields that contain nothing
+        else.
         """
         ours = re.compile(
             r"(?P<before>kube-gpu-exporter[:@ -]v?|\b(?:newTag|version|appVersion): "

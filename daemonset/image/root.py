@@ -91,15 +91,15 @@ def _binaries(root: Path) -> Iterator[Path]:
 def _libraries(binaries: Iterable[Path]) -> Iterator[Path]:
     """Give the shared libraries that programs and libraries need, the loader among them."""
     for binary in binaries:
-        told = subprocess.run(  # noqa: S603
+        output = subprocess.run(  # noqa: S603
             ["ldd", binary],  # noqa: S607  (there is one ldd, in the build stage)
             capture_output=True,
             text=True,
             check=False,
         ).stdout
-        if "not found" in told:
-            raise SystemExit(f"{binary} needs what is not here:\n{told}")
-        for found in _LIBRARY.findall(told):
+        if "not found" in output:
+            raise SystemExit(f"{binary} needs libraries that are missing:\n{output}")
+        for found in _LIBRARY.findall(output):
             if not found.startswith(sys.prefix):
                 yield Path(found)
 
@@ -107,7 +107,7 @@ def _libraries(binaries: Iterable[Path]) -> Iterator[Path]:
 def _index(root: Path) -> None:
     """Write the loader's index of libraries; NVIDIA's container runtime does when it adds some."""
     subprocess.run(["ldconfig", "-r", root], check=True)  # noqa: S603, S607  (as above)
-    shutil.rmtree(root / "var", ignore_errors=True)  # ldconfig's notes, which hold dates
+    shutil.rmtree(root / "var", ignore_errors=True)  # ldconfig's notes, which contain dates
 
 
 def _compile(root: Path) -> None:

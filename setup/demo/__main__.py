@@ -70,7 +70,7 @@ class Screen:
         self.write(f"\n{time.strftime('%H:%M:%S')} {receiver}: {title}\n{lines}")
 
     def write(self, text: str) -> None:
-        """Write ``text``, or note that nobody reads any more, as behind ``| head``."""
+        """Write ``text``, or note that the reader has gone, as behind ``| head``."""
         if self.closed:
             return
         try:
@@ -150,7 +150,7 @@ def _greeting(running: Stack, pace: float) -> str:
 
 
 def _attend(running: Stack, screen: Screen) -> None:
-    """Wait until nobody reads any more, or for a server to end by itself, which none should."""
+    """Wait until the reader has gone, or for a server to end by itself, which none should."""
     while not screen.closed:
         if ended := running.ended():
             raise ServerError(f"{ended} has ended")

@@ -13,7 +13,7 @@ from setup.demo.servers import Server, running
 
 @dataclass(frozen=True)
 class Target:
-    """What Prometheus scrapes, as service discovery would tell it."""
+    """What Prometheus scrapes, as service discovery would find it."""
 
     address: str
     """``host:port``; metrics are on ``/metrics``."""

@@ -43,7 +43,7 @@ class Server:
     """A running program, its log, and what it answers."""
 
     listens = re.compile(r'msg="Listening on" address=(\S+)')
-    """Finds the address in the line of the log that tells it."""
+    """Finds the address in the line of the log that has it."""
     ready = "/-/ready"
     """Answers 200 once the program serves."""
 

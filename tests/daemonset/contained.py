@@ -2,7 +2,7 @@
 
 Its command, arguments, environment, user, mounts, root and capabilities are those of the rendered
 object and of the Dockerfile. The program is this checkout's, and the image's root this system's,
-read-only. Namespaces of network and PIDs are its own, so that its port collides with nobody's.
+read-only. Namespaces of network and PIDs are its own, so that its port never collides with another.
 What is not here: the seccomp profile, which is the container runtime's own.
 """
 
@@ -126,10 +126,10 @@ def contained(objects: Sequence[Object], host: Path, **more: str) -> Iterator[Co
     """
     pod = find(objects, "DaemonSet")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    ready, told = os.pipe()
+    ready, child_end = os.pipe()
     environment = _environment(pod, container) | more
     command = [
-        *("bwrap", "--die-with-parent", *_NAMESPACES, "--info-fd", str(told)),
+        *("bwrap", "--die-with-parent", *_NAMESPACES, "--info-fd", str(child_end)),
         *_mounts(pod, container, host),
         *_security(container["securityContext"]),
         "--clearenv",
@@ -137,8 +137,10 @@ def contained(objects: Sequence[Object], host: Path, **more: str) -> Iterator[Co
         *(_entrypoint(), *container["args"]),
     ]
     (port,) = (port["containerPort"] for port in container["ports"])
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=[told]) as process:
-        os.close(told)
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, pass_fds=[child_end]
+    ) as process:
+        os.close(child_end)
         with os.fdopen(ready) as information:
             text = information.read()
         assert text, process.communicate()[1]

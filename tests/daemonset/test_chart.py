@@ -283,7 +283,7 @@ def test_a_release_fits_the_secret_that_helm_keeps_it_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         ("port=9400", "No Prometheus scrapes it yet"),
         ("podMonitor.enabled=true", "There are no alerts yet"),
@@ -305,17 +305,17 @@ def test_a_release_fits_the_secret_that_helm_keeps_it_in() -> None:
         ),
     ],
 )
-def test_notes_tell_the_next_command(given: str, told: str) -> None:
+def test_notes_say_the_next_command(given: str, said: str) -> None:
     done = helm("install", "--dry-run=client", "--set", given)
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("NOTES:\n")[2]
     assert "kubectl -n gpu-monitoring rollout status daemonset/kube-gpu-exporter" in notes
     assert "helm -n gpu-monitoring test kube-gpu-exporter" in notes
-    assert told in notes
+    assert said in notes
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         ("image.repository=registry.test/kube-gpu-exporter", "WARNING"),
         ("podMonitor.enabled=true,podMonitor.labels.release=x", "kube-prometheus-stack"),
@@ -326,7 +326,7 @@ def test_notes_tell_the_next_command(given: str, told: str) -> None:
         ("kubelet.enabled=false", "pod-security.kubernetes.io"),
     ],
 )
-def test_notes_do_not_tell_what_is_done_already(given: str, told: str) -> None:
+def test_notes_do_not_say_what_is_done_already(given: str, said: str) -> None:
     done = helm("install", "--dry-run=client", "--set", given)
     assert done.returncode == 0, done.stderr
-    assert told not in done.stdout.partition("NOTES:\n")[2]
+    assert said not in done.stdout.partition("NOTES:\n")[2]

@@ -230,13 +230,13 @@ def test_rules_and_dashboards_are_the_generated_ones() -> None:
     rule = yaml.safe_load((ROOT / "rules/generated/prometheusrule.yaml").read_text())
     assert find(made, "PrometheusRule")["spec"] == rule["spec"]
     given = {path.name: json.loads(path.read_text()) for path in _dashboards()}
-    held = {
+    mounted = {
         name: json.loads(text)
         for config in made
         if config["kind"] == "ConfigMap"
         for name, text in config["data"].items()
     }
-    assert held == given
+    assert mounted == given
 
 
 def test_objects_fit_into_what_kubectl_apply_keeps() -> None:

@@ -44,7 +44,7 @@ async def test_the_base_starts_and_asks_the_kubelet(host: Path) -> None:
 
 def check_running(host: Path) -> None:
     with contained(kustomize(KUSTOMIZE / "base"), host) as running:
-        # There is no GPU to show, but who holds what is known, and why nothing is shown is told.
+        # There is no GPU to show, but allocations are known, and so is why nothing is shown.
         running.until(lambda: running.series("gpu_exporter_source_up", source="kubelet") == 1)
         assert running.series("gpu_exporter_build_info", node=NODE) == 1
         assert running.series("gpu_allocatable_devices", resource="nvidia.com/gpu") == 2

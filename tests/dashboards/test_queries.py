@@ -151,7 +151,7 @@ def test_a_table_shows_each_label_of_its_answers(story: Story) -> None:
 
 
 def test_no_answer_is_too_long_to_read(story: Story) -> None:
-    """On fifty nodes a panel of lines has no more of them than a reader can tell apart."""
+    """On fifty nodes a panel of lines has no more of them than a reader can distinguish."""
     long = {
         asked.place: len(found)
         for asked, found in _answers(story, None, "timeseries")

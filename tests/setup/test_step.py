@@ -77,7 +77,7 @@ def test_pip_without_a_network_is_one_line(
 ) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text(f"no-such-package-of-ours==1.0 --hash=sha256:{'0' * 64}\n")
-    # A port of this machine at which nobody listens, and two tries.
+    # A port of this machine at which no server listens, and two tries.
     for name, value in (("INDEX_URL", "http://127.0.0.1:9/simple"), ("RETRIES", "1")):
         monkeypatch.setenv(f"PIP_{name}", value)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))

@@ -18,7 +18,7 @@ _PALETTE = (
     *("#FFA6B0", "#DEB6F2", "#447EBC", "#C15C17", "#B7DBAB", "#F4D598", "#70DBED", "#F9BA8F"),
     *("#F29191", "#82B5D8", "#E5A8E2", "#AEA2E0", "#629E51", "#E5AC0E", "#64B0C8", "#E0752D"),
 )
-"""The colours of palette-classic-by-name that can be told from a dark ground."""
+"""The colours of palette-classic-by-name that are visible on a dark ground."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Field:
         return list(self.get("thresholds", {}).get("steps", ()))
 
     def text(self, value: Cell, now: float) -> str:
-        """Return how a value is written; ``now`` in seconds is what "ago" is told from."""
+        """Return how a value is written; ``now`` in seconds is the time from which "ago" counts."""
         if value is None:
             return str(self.get("noValue", "-"))
         if isinstance(value, str):

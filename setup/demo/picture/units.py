@@ -92,7 +92,7 @@ def number(value: float, decimals: int | None = None) -> str:
 
 
 def written(value: float, unit: str, *, decimals: int | None = None, now: float = 0) -> str:
-    """Write a value; ``now`` in seconds is what "ago" is told from."""
+    """Write a value; ``now`` in seconds is the time from which "ago" counts."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
