@@ -141,7 +141,7 @@ class ProcessUtilization:
     sm_ratio: float
 
 
-UTILIZATION_SOURCES = ("samples", "rates", "gpm")
+UTILIZATION_SOURCES: Final = ("samples", "rates", "gpm")
 """Where utilization comes from: the driver's sample buffer, its latest rate, or the performance
 monitor's graphics activity. The first that answers is used."""
 

@@ -9,18 +9,18 @@ from exporter.model.pods import PodRecord
 
 
 class Starts:
-    """Knows when the present runs of containers began: by the pod watch, or by the first sight.
+    """Knows when the present runs of containers began, by the pod watch or by their claims.
 
-    A container that gets its device while this program runs is first seen as it starts. Of those
-    that had their device before the program did, only the pod watch knows the start. An unknown
-    start is left out: the start of this program would be taken for the container's.
+    A container that gets its device while this program runs starts when its claim is first seen. If
+    a container had its device before this program started, only the pod watch knows the start. An
+    unknown start is left out, because otherwise the start of this program would take its place.
     """
 
     def __init__(self) -> None:
         self._first_seen: dict[Container, UnixSeconds | None] | None = None
 
     def update(self, containers: AbstractSet[Container], now: UnixSeconds) -> None:
-        """Take the containers that have claims now; not while that is unknown."""
+        """Take the containers that have claims now. Only for times at which these are known."""
         seen = self._first_seen
         if seen is None:
             self._first_seen = dict.fromkeys(containers)

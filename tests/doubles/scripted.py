@@ -35,7 +35,7 @@ def at(seconds: float) -> Monotonic:
 
 
 class ManualClock:
-    """Time that passes when it is told to."""
+    """Time that passes when the test says so."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
@@ -49,7 +49,7 @@ class ManualClock:
 
 @dataclass
 class QueueWorker:
-    """Keeps jobs until it is told to run them, as a thread does while the loop is busy."""
+    """Keeps jobs until the test runs them, as a thread does while the loop is busy."""
 
     hold: bool = False
     """Jobs hang until released."""

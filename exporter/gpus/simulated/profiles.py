@@ -74,7 +74,7 @@ class Profile:
 PCI_BUSES: Final = (0x07, 0x0F, 0x47, 0x4E, 0x87, 0x90, 0xB7, 0xBD)
 """Of an eight-GPU HGX node, in index order."""
 
-T4 = Board(
+T4: Final = Board(
     model="Tesla T4",
     architecture="Turing",
     vbios_version="90.04.38.00.03",
@@ -94,7 +94,7 @@ T4 = Board(
     memory_temperature=False,
 )
 
-A100 = Board(
+A100: Final = Board(
     model="NVIDIA A100-SXM4-40GB",
     architecture="Ampere",
     vbios_version="92.00.45.00.03",
@@ -128,7 +128,7 @@ A100 = Board(
     ),
 )
 
-H100 = Board(
+H100: Final = Board(
     model="NVIDIA H100 80GB HBM3",
     architecture="Hopper",
     vbios_version="96.00.A5.00.01",
@@ -163,7 +163,7 @@ H100 = Board(
     ),
 )
 
-H200 = Board(
+H200: Final = Board(
     model="NVIDIA H200",
     architecture="Hopper",
     vbios_version="96.00.A5.00.03",

@@ -161,12 +161,12 @@ def test_gke_shares_are_shares_too() -> None:
 
 
 @pytest.mark.parametrize("resource", ["nvidia.com/gpu.mps", "nvidia.com/mps-gpu", "nvidia.com/mps"])
-def test_mps_is_told_by_the_resource(resource: str) -> None:
+def test_mps_is_recognized_by_the_resource(resource: str) -> None:
     [found] = allocations(claim("a", f"{A}::0", resource))
     assert found.sharing is Sharing.MPS
 
 
-def test_mps_is_told_by_its_processes() -> None:
+def test_mps_is_recognized_by_its_processes() -> None:
     mps, sliced, whole = allocations(
         claim("a", f"{A}::0"),
         claim("b", f"{B}::0", "nvidia.com/gpu.campsite"),

@@ -1,4 +1,4 @@
-"""Claims through DRA, by the devices that ResourceSlices tell of."""
+"""Claims through DRA, by the devices that ResourceSlices publish."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_a_slice_made_on_claiming_is_the_only_one_of_its_profile() -> None:
     assert allocation.slice == single.slices[0]
 
 
-def test_of_several_slices_made_on_claiming_the_place_tells() -> None:
+def test_of_several_slices_made_on_claiming_the_place_decides() -> None:
     slices = tuple(
         replace(mig_slice(number, 16), placement_start=start) for number, start in ((7, 6), (8, 4))
     )
@@ -104,7 +104,7 @@ def test_a_device_that_a_plugin_gave_away_as_well_is_nobodys_alone() -> None:
         (published(parent_uuid=MIG_GPU.uuid, profile="1g.10gb"), "dra_ambiguous"),
     ],
 )
-def test_what_cannot_be_told_is_unresolved(devices: dict[DraName, DraDevice], reason: str) -> None:
+def test_what_cannot_be_found_is_unresolved(devices: dict[DraName, DraDevice], reason: str) -> None:
     resolution = resolve(Claims(dra=(claim("a"),)), [MIG_GPU], dra_devices=devices)
     assert resolution.allocations == ()
     assert resolution.unresolved == {reason: 1}

@@ -60,13 +60,13 @@ def test_a_process_belongs_to_the_container_of_its_cgroup() -> None:
 
 
 def test_busy_time_is_split_by_the_time_of_processes() -> None:
-    told = [
+    reported = [
         ProcessUtilization(1, 0.5),
         ProcessUtilization(2, 0.25),
         ProcessUtilization(3, 0.75),
         ProcessUtilization(4, 0.5),
     ]
-    assert busy_shares(told, {1: A, 2: A, 3: B}) == {A: 0.375, B: 0.375}
+    assert busy_shares(reported, {1: A, 2: A, 3: B}) == {A: 0.375, B: 0.375}
 
 
 def test_busy_time_that_no_process_explains_is_nobodys() -> None:
@@ -114,7 +114,7 @@ def test_energy_of_a_time_in_which_nobody_held_the_device_is_nobodys() -> None:
     assert split_energy(400.0, 0.0, 0.0, [Usage(0.0, 0.0)]) == [0.0]
 
 
-def test_busy_time_that_was_told_later_than_energy() -> None:
+def test_busy_time_that_was_reported_later_than_energy() -> None:
     assert split_energy(300.0, 10.0, 12.0, [Usage(12.0, 10.0)]) == [300.0]
 
 
@@ -125,12 +125,12 @@ OWNED = st.dictionaries(PIDS, st.sampled_from([A, B]))
 
 @given(st.lists(st.builds(ProcessUtilization, PIDS, st.floats(0, 1))), OWNED)
 def test_shares_are_parts_of_one(
-    told: list[ProcessUtilization], containers: dict[int, Container]
+    reported: list[ProcessUtilization], containers: dict[int, Container]
 ) -> None:
-    shares = busy_shares(told, containers)
+    shares = busy_shares(reported, containers)
     assert all(share >= 0 for share in shares.values())
     assert sum(shares.values()) <= 1 + 1e-9
-    if any(process.sm_ratio for process in told) and all(p.pid in containers for p in told):
+    if any(process.sm_ratio for process in reported) and all(p.pid in containers for p in reported):
         assert sum(shares.values()) == pytest.approx(1.0, abs=1e-9)
 
 

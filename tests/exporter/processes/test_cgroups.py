@@ -90,7 +90,7 @@ def test_a_static_pod_has_a_hash_for_uid() -> None:
     assert parse(f"0::/kubepods/burstable/pod{STATIC}/{ID}") == CgroupRef(STATIC, ID)
 
 
-def test_of_the_many_lines_of_version_1_any_may_tell() -> None:
+def test_of_the_many_lines_of_version_1_any_may_match() -> None:
     path = OURS["cgroupfs, burstable"]
     text = f"""\
 12:pids:{path}

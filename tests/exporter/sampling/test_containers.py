@@ -146,7 +146,7 @@ def test_a_pod_watch_that_is_refused_counts_nothing_and_goes_on_counting_later()
     assert oom.events[Confidence.CONFIRMED] == 1
 
 
-def test_a_mig_board_tells_no_work_of_its_slices_as_nobodys() -> None:
+def test_work_of_slices_is_not_unattributed_work_of_the_board() -> None:
     harness = Harness(listed=[MIG_GPU])
     reader = harness.backend.gpus[0]
     reader.full_extra = {
@@ -163,7 +163,7 @@ def test_a_mig_board_tells_no_work_of_its_slices_as_nobodys() -> None:
     assert sum(energies) == pytest.approx(900.0)
 
 
-def test_where_nobody_asks_who_holds_what_nothing_is_told_as_nobodys() -> None:
+def test_without_claims_nothing_is_unattributed() -> None:
     harness = Harness(without_claims=True)
     harness.run(30)
     assert harness.sampler.snapshot.unattributed == {}
@@ -195,7 +195,7 @@ def test_a_gradual_fill_is_seen_by_the_fast_tick_and_judged_once() -> None:
     harness.run(1)
     harness.backend.gpus[0].memory = Memory(80 * GIB, 0, 80 * GIB)
     end = ended(harness, NO_WORDS)
-    for _ in range(3):  # a re-list tells it again
+    for _ in range(3):  # a new list reports it again
         pods.ends = [end]
         harness.run(3)
     oom = held_by(harness, TRAIN).oom
@@ -331,7 +331,7 @@ def test_counters_of_a_slice_go_on_when_it_is_there_again() -> None:
     assert data.slices[1].busy_seconds == 10.0
 
 
-def test_a_shared_gpu_whose_processes_cannot_be_told_is_not_split() -> None:
+def test_a_shared_gpu_whose_processes_are_unknown_is_not_split() -> None:
     harness = Harness(claims=SHARED, processes=ScriptedProcesses(None))
     harness.run(30)
     train = held_by(harness, TRAIN)

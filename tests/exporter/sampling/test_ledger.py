@@ -72,7 +72,7 @@ def test_peaks_are_of_the_container_s_latest_run() -> None:
     ledger.set_runs({train: "first"}, Monotonic(1.0))
     ledger.busy(GPU.uuid, [BusyStep(GPU.uuid, Busy(2.0, 0.4, 0.8))], at(5.0))
     ledger.memory(GPU.uuid, Memory(80 * GIB, 70 * GIB, 10 * GIB))
-    ledger.set_runs({}, Monotonic(6.0))  # nobody tells for a while
+    ledger.set_runs({}, Monotonic(6.0))  # unknown for a while
     ledger.set_runs({train: "first"}, Monotonic(7.0))
     busy(ledger, 2.0, 10.0, ratio=0.4)
     sample = only(ledger, 10.0)
@@ -100,7 +100,7 @@ def test_a_container_of_the_same_name_begins_new_peaks() -> None:
     ledger.set_allocations(None, Monotonic(30.0))
     ledger.set_allocations(
         [held("train")], Monotonic(40.0)
-    )  # the same, of which nobody could tell for a while
+    )  # the same container, unknown for a while
     assert only(ledger, 40.0).memory_peak_bytes == GIB
 
 
@@ -113,7 +113,7 @@ def test_counters_stand_at_zero_from_the_first_sample() -> None:
     assert (sample.busy_seconds, sample.energy_joules, sample.allocated_seconds) == (0, 0, 0)
 
 
-def test_a_device_that_tells_no_utilization_has_no_busy_seconds() -> None:
+def test_a_device_without_utilization_has_no_busy_seconds() -> None:
     ledger = Ledger(ended_grace=60.0)
     ledger.set_allocations([held("train")], Monotonic(0.0))
     ledger.busy(GPU.uuid, [], at(5.0))
@@ -177,7 +177,7 @@ def test_ended_containers_keep_counters_for_a_grace() -> None:
     assert ledger.samples(at(70.1)) == ()
 
 
-def test_nobody_can_tell_then_they_can_again() -> None:
+def test_allocations_are_unknown_and_then_known_again() -> None:
     ledger = Ledger(ended_grace=60.0)
     ledger.set_allocations([held("stays"), held("goes", on=1)], Monotonic(0.0))
     ledger.set_allocations(None, Monotonic(10.0))
@@ -186,10 +186,10 @@ def test_nobody_can_tell_then_they_can_again() -> None:
     ledger.set_allocations([held("stays")], Monotonic(1010.0))
     sample = only(ledger, 1015.0)
     assert sample.allocation.container.pod == "stays"
-    assert sample.allocated_seconds == 15.0  # not what passed while nobody could tell
+    assert sample.allocated_seconds == 15.0  # without the time in which it was unknown
 
 
-def test_on_a_gpu_that_cannot_be_read_only_the_holder_is_told() -> None:
+def test_of_a_gpu_that_cannot_be_read_only_the_allocation_is_exported() -> None:
     ledger = Ledger(ended_grace=60.0)
     ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
@@ -202,7 +202,7 @@ def test_on_a_gpu_that_cannot_be_read_only_the_holder_is_told() -> None:
     assert only(ledger, 20.0).busy_seconds == 5.0
 
 
-def test_idle_goes_on_when_nobody_could_tell_and_starts_anew_with_a_new_container() -> None:
+def test_idle_goes_on_while_allocations_are_unknown_and_starts_anew_with_a_new_container() -> None:
     ledger = Ledger(ended_grace=60.0)
     ledger.set_allocations([held("notebook")], Monotonic(0.0))
     busy(ledger, 0.0, 3590.0, ratio=0.0)
@@ -240,7 +240,7 @@ def test_what_a_device_did_while_it_could_not_be_read_is_booked_on_nobody() -> N
     assert by_pod == {"old": 0.0, "new": pytest.approx(5.0)}
 
 
-def test_a_busy_counter_is_absent_while_the_device_does_not_tell() -> None:
+def test_a_busy_counter_is_absent_while_the_device_reports_none() -> None:
     ledger = Ledger(ended_grace=60.0)
     ledger.set_allocations([held("train")], Monotonic(0.0))
     busy(ledger, 0.0, 0.0)
@@ -283,7 +283,7 @@ def as_resolve_does(picked: Iterable[int]) -> list[Allocation]:
 def test_containers_never_exceed_their_device_and_never_go_back(
     steps: list[tuple[float, float, list[int], bool, bool]],
 ) -> None:
-    """Over any comings, goings, sharing, losses of GPU 0, and times when nobody can tell."""
+    """Over any comings, goings, sharing, losses of GPU 0, and times of unknown allocations."""
     ledger = Ledger(ended_grace=1e9)
     now, drew = 0.0, 0.0
     did: dict[str, float] = defaultdict(float)

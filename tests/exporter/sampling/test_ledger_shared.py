@@ -80,7 +80,7 @@ def test_a_shared_device_is_split_by_the_time_of_processes() -> None:
     assert rest.energy_joules == 1000 + 125
 
 
-def test_counters_begin_at_zero_when_processes_are_first_told() -> None:
+def test_counters_begin_at_zero_when_processes_are_first_measured() -> None:
     book = Book(held(A))
     book.read(None)
     assert (book.sample(A).busy_seconds, book.sample(A).energy_joules) == (None, None)
@@ -92,7 +92,7 @@ def test_counters_begin_at_zero_when_processes_are_first_told() -> None:
     assert (book.sample(A).busy_seconds, book.sample(B).busy_seconds) == (2.5, 2.5)
 
 
-def test_without_the_figures_of_processes_nothing_is_told_and_the_sum_still_holds() -> None:
+def test_without_the_figures_of_processes_nothing_is_exported_and_the_sum_is_still_right() -> None:
     book = Book(held(A), held(B))
     book.read({A: 1.0, B: 0.0})
     book.read({A: 1.0, B: 0.0})
@@ -109,7 +109,7 @@ def test_without_the_figures_of_processes_nothing_is_told_and_the_sum_still_hold
     assert book.rest.busy_seconds == 10.0
 
 
-def test_who_can_t_be_told_yet_takes_nothing_from_the_others() -> None:
+def test_a_container_that_can_t_be_measured_takes_nothing_from_the_others() -> None:
     book = Book(held(A))
     book.read({A: 0.5})
     book.read({A: 0.5})
@@ -128,8 +128,8 @@ def test_who_can_t_be_told_yet_takes_nothing_from_the_others() -> None:
     assert book.rest.busy_seconds == 5.0 + 2.5 + 2.5
 
 
-def test_energy_of_a_shared_gpu_instance_is_told_by_compute_instance() -> None:
-    """Nobody tells whose energy it is of a compute instance that is held; of another, nobody's."""
+def test_energy_of_a_shared_gpu_instance_is_kept_by_compute_instance() -> None:
+    """The energy of an allocated compute instance is unknown; that of another is unattributed."""
     leading, other = mig_slice(1, 40, 0), mig_slice(1, 20, 1)
     for own, sibling in ((leading, other), (other, leading)):
         book = Book(held(A, part=own))
@@ -144,7 +144,7 @@ def test_energy_of_a_shared_gpu_instance_is_told_by_compute_instance() -> None:
         assert rest[leading.uuid].busy_seconds is None
 
 
-def test_devices_that_are_gone_are_forgotten_once_nobody_is_told_to_hold_them() -> None:
+def test_devices_that_are_gone_are_forgotten_once_they_have_no_entry() -> None:
     leading = mig_slice(1, 40, 0)
     book = Book(held(A, part=leading))
     book.ledger.energy([EnergyStep(leading.uuid, 100.0), EnergyStep("MIG-gone", 1.0)], at(1.0))
@@ -152,7 +152,7 @@ def test_devices_that_are_gone_are_forgotten_once_nobody_is_told_to_hold_them() 
     assert set(book.ledger.unattributed()) == {leading.uuid}
 
 
-def test_memory_is_told_by_container_and_what_is_left_by_none() -> None:
+def test_memory_is_booked_on_containers_and_the_rest_on_none() -> None:
     book = Book(held(A), held(B))
     book.ledger.memory(GPU.uuid, USED, {A: 50 * GIB, B: 0, OUTSIDE: 10 * GIB})
     book.ledger.memory(GPU.uuid, USED, {A: 40 * GIB, B: 0, OUTSIDE: 10 * GIB})
@@ -194,7 +194,9 @@ def test_idle_counts_by_a_container_s_own_activity() -> None:
     assert (book.sample(A).idle_seconds, book.sample(B).idle_seconds) == (0.0, 30.0)
 
 
-def test_nothing_is_told_of_a_gpu_that_can_t_be_read_or_when_nobody_can_tell() -> None:
+def test_nothing_is_unattributed_on_a_gpu_that_can_t_be_read_or_while_allocations_are_unknown() -> (
+    None
+):
     book = Book(held(A), held(B))
     book.read({A: 1.0, B: 0.0})
     book.ledger.away(GPU.uuid)
@@ -235,7 +237,7 @@ STEPS = st.builds(
 
 
 def shares_of(weights: Weights) -> dict[Container, float] | None:
-    """Who has no weight can't be told."""
+    """Return the shares of the containers that can be measured: those that have a weight."""
     if weights is None:
         return None
     told = {c: w for c, w in zip((A, B, OUTSIDE), weights, strict=True) if w is not None}
@@ -244,7 +246,7 @@ def shares_of(weights: Weights) -> dict[Container, float] | None:
 
 
 class Scene:
-    """A ledger of two GPUs, and what has been done to it and been told by it."""
+    """A ledger of two GPUs, what was done to it, and what it served."""
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
@@ -255,7 +257,7 @@ class Scene:
         self.served_until: dict[Key, float] = {}
         """Of each container that is not forgotten yet, on each device."""
         self.last: dict[object, tuple[float, float]] = {}
-        """What counters stood at when they were last told."""
+        """What counters stood at when they were last served."""
         self.forgotten: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         """By device, of containers that began at 0 again, or will."""
 
@@ -295,7 +297,7 @@ class Scene:
                 self.served_until[key] = inf if until == inf else self.now + self.grace
 
     def look(self, ratio: float | None) -> None:
-        """Check what is told; ``ratio``: all devices were read and were that busy."""
+        """Check what is served; ``ratio``: all devices were read and were that busy."""
         samples, rests = self.ledger.samples(at(self.now)), self.ledger.unattributed()
         told: dict[object, tuple[float | None, float | None]] = {
             (s.allocation.container, s.allocation.device_uuid): (s.busy_seconds, s.energy_joules)
@@ -330,7 +332,7 @@ class Scene:
     def sum_up(self, uuid: str, rest: Unattributed) -> None:
         here = [key for key in self.served_until if key[1] == uuid]
         counters = [self.last.get(key, (0.0, 0.0)) for key in here]
-        # What was booked on a container after it was last told can't be seen.
+        # What was booked on a container after it was last served can't be seen.
         seen = uuid not in self.forgotten and all(self.served_until[k] >= self.now for k in here)
         for number, (left, total) in enumerate(
             [(rest.busy_seconds, self.did[uuid]), (rest.energy_joules, self.drew[uuid])]

@@ -127,7 +127,7 @@ def test_a_lost_gpu_takes_only_its_own_data_along() -> None:
     assert harness.sampler.snapshot.containers[0].busy_seconds is not None
 
 
-def test_a_hung_gpu_is_told_within_the_deadline_and_comes_back() -> None:
+def test_a_hung_gpu_is_reported_within_the_deadline_and_comes_back() -> None:
     harness = Harness()
     harness.run(5)
     harness.workers["gpu-0"].hold = True
@@ -164,7 +164,7 @@ def test_steps_that_come_a_little_late_do_not_make_ticks_slip() -> None:
     assert harness.backend.gpus[0].reads.count("full") == 12
 
 
-def test_the_cost_of_reading_is_not_told_while_nothing_is_read() -> None:
+def test_the_cost_of_reading_is_absent_while_nothing_is_read() -> None:
     harness = Harness()
     assert source(harness, "nvml").duration_seconds is not None
     for reader in harness.backend.gpus:

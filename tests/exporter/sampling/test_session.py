@@ -47,7 +47,7 @@ def test_no_driver_at_start_and_loaded_later() -> None:
     assert sample(harness, 0).data is not None
 
 
-def test_a_driver_that_does_not_answer_is_told_and_may_still_come() -> None:
+def test_a_driver_that_does_not_answer_is_reported_and_may_still_come() -> None:
     harness = Harness(hold=("driver",))
     harness.run(2)
     assert source(harness, "nvml").message == "not opened yet"
@@ -110,7 +110,7 @@ def test_a_session_is_not_closed_under_a_hung_read() -> None:
     assert sample(harness, 2).data is not None
 
 
-def test_a_wait_for_events_that_hangs_is_told_and_holds_nobody() -> None:
+def test_a_wait_for_events_that_hangs_is_reported_and_delays_nobody() -> None:
     harness = Harness()
     harness.workers["events"].hold = True
     harness.run(6)

@@ -111,7 +111,7 @@ def test_a_pod_that_is_not_known_yet_takes_nothing_from_the_others(node: Node) -
     assert node.shared.memory_by_device(gpu(0), fast((1, 5), (2, 6))) == {gpu(0).uuid: {A: 5 * GIB}}
 
 
-def test_a_container_that_was_started_again_is_not_told_to_do_nothing(node: Node) -> None:
+def test_a_container_that_was_started_again_is_not_taken_for_idle(node: Node) -> None:
     """While the API server is away its id is unknown, and in a pod of several it may be any."""
     side = ContainerRecord("side", "c" * 64)
     node.pods[PodName("ml", "a")] = replace(pod("a"), containers=(*pod("a").containers, side))
@@ -148,7 +148,7 @@ def test_a_process_of_others_may_be_a_holders_if_nobody_knows_its_pod(
 
 
 @pytest.mark.parametrize("trouble", ["pids of our own", "no source"])
-def test_nothing_is_split_when_owners_can_t_be_told(node: Node, trouble: str) -> None:
+def test_nothing_is_split_when_owners_are_unknown(node: Node, trouble: str) -> None:
     node.shared = SharedGpus(None) if trouble == "no source" else node.shared
     node.owners.host = trouble != "pids of our own"
     node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
@@ -156,7 +156,7 @@ def test_nothing_is_split_when_owners_can_t_be_told(node: Node, trouble: str) ->
     assert node.shared.memory_by_device(gpu(0), fast((1, 5))) == {}
 
 
-def test_nothing_is_split_when_the_driver_does_not_tell(node: Node) -> None:
+def test_nothing_is_split_when_the_driver_reports_no_processes(node: Node) -> None:
     node.shared.set_allocations([held(A, gpu(0)), held(B, gpu(0))])
     assert node.shared.busy_shares(FullReading(gpu(0))) is None
     assert node.shared.memory_by_device(gpu(0), FastReading(memory=MEMORY)) == {}

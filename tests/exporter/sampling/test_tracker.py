@@ -210,7 +210,7 @@ def test_mig_board_is_the_mean_of_its_slices_by_sms() -> None:
     }
 
 
-def test_mig_without_activity_tells_no_utilization() -> None:
+def test_mig_without_activity_has_no_utilization() -> None:
     tracker = tracked(MIG_GPU)
     assert tracker.full(FullReading(MIG_GPU), at(5.0)) == []
     found = data(tracker, 5.0)
@@ -218,7 +218,7 @@ def test_mig_without_activity_tells_no_utilization() -> None:
     assert found.slices[1].busy_seconds is None
 
 
-def test_instances_shared_by_compute_instances_are_told_once() -> None:
+def test_instances_shared_by_compute_instances_are_exported_once() -> None:
     shared = replace(MIG_GPU, slices=(mig_slice(1, 20), mig_slice(1, 20, compute=1)))
     assert [part.uuid for part in shared.leading_slices] == ["MIG-1-0"]
     tracker = tracked(shared)
@@ -243,12 +243,12 @@ def test_a_new_mig_layout_replaces_the_slices_and_keeps_counters_of_those_that_s
     }
 
 
-def test_a_slice_goes_on_when_its_place_is_not_told_for_once() -> None:
+def test_a_slice_goes_on_when_its_place_is_unknown_for_once() -> None:
     tracker, busy = tracked(MIG_GPU), {1: activity(1.0)}
     for now, place in ((5.0, 4), (10.0, None), (15.0, 4)):
         part = replace(mig_slice(1, 40), placement_start=place)
-        told = replace(MIG_GPU, slices=(part,))
-        tracker.full(FullReading(told, instance_activity=busy), at(now))
+        reported = replace(MIG_GPU, slices=(part,))
+        tracker.full(FullReading(reported, instance_activity=busy), at(now))
         assert data(tracker, now).slices[1].busy_seconds == now
 
 

@@ -33,7 +33,7 @@ def test_readings_do_not_depend_on_who_read_before(tenths: list[int]) -> None:
         fast, full, slow = often.at(90.0).read(index)
         fast_once, full_once, slow_once = once.at(90.0).read(index)
         assert (fast, slow) == (fast_once, slow_once)
-        # What tells of the time since the last read depends on when that was.
+        # What is about the time since the last read depends on when that was.
         full, full_once = (
             replace(reading, activity=None, instance_activity={}, utilization=None)
             for reading in (full, full_once)
@@ -60,10 +60,12 @@ def test_a_gpu_is_identified_by_its_first_read() -> None:
     assert (reader.gpu.uuid, reader.gpu.index) == (uuid, index)
 
 
-def test_an_interval_is_told_once_whatever_the_reads() -> None:
+def test_an_interval_is_reported_once_whatever_the_reads() -> None:
     world = World("steady")
-    told = [s for tick in range(1, 60) for s in world.at(0.7 * tick).read(0)[1].utilization or ()]
-    assert [round(s.timestamp * 5) for s in told] == list(range(20_000, 20_000 + len(told)))
+    reported = [
+        s for tick in range(1, 60) for s in world.at(0.7 * tick).read(0)[1].utilization or ()
+    ]
+    assert [round(s.timestamp * 5) for s in reported] == list(range(20_000, 20_000 + len(reported)))
 
 
 def test_speed_moves_the_timeline_and_not_the_physics(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_gpu_instance_is_shared_by_its_compute_instances() -> None:
     assert sharing == {0, 1, 2}
 
 
-def test_a_board_tells_what_it_has() -> None:
+def test_a_board_reports_what_it_has() -> None:
     old, new = World("steady", "t4").at(5).read(0), World("steady", "h100").at(5).read(0)
     assert old[2].retired_pages == {"single_bit": 0, "double_bit": 0}
     assert not old[2].remapped_rows
@@ -328,7 +330,7 @@ def test_the_kubelet_can_be_down() -> None:
     assert world.at(510).backend.claims().held
 
 
-def test_containers_tell_how_they_run_and_end(tmp_path: Path) -> None:
+def test_containers_show_how_they_run_and_end(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "pods: [{pod: a, gpu: 0, workload: {kind: leak, period: 40s, backoff: 20s}},\n"

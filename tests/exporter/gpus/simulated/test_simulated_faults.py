@@ -1,4 +1,4 @@
-"""What goes wrong on the simulated node does so as with the real driver, and is told once."""
+"""What goes wrong on the simulated node does so as with the real driver, and is reported once."""
 
 import threading
 from dataclasses import replace
@@ -138,21 +138,21 @@ def test_memory_errors_add_up_over_repeats(tmp_path: Path) -> None:
     st.lists(st.floats(0.1, 150), min_size=1, max_size=10).map(sorted),
     st.sampled_from([1.0, 7.5, 60.0]),
 )
-def test_each_xid_is_told_exactly_once(seconds: list[float], speed: float) -> None:
+def test_each_xid_is_reported_exactly_once(seconds: list[float], speed: float) -> None:
     world = World("default", "t4", speed=speed)
-    told: list[XidEvent] = []
+    reported: list[XidEvent] = []
     for moment in seconds:
         world.at(moment)
         if not world.driver_is_down:
-            told += [e for e in world.backend.wait_events(0) if isinstance(e, XidEvent)]
+            reported += [e for e in world.backend.wait_events(0) if isinstance(e, XidEvent)]
     upto = world.backend._reported_until
-    assert [(e.gpu_uuid, e.xid) for e in told] == [
+    assert [(e.gpu_uuid, e.xid) for e in reported] == [
         (h.gpu.uuid, h.xid) for h in world.backend.node.happenings(-1, upto) if h.xid
     ]
-    assert [e.timestamp for e in told] == sorted(e.timestamp for e in told)
+    assert [e.timestamp for e in reported] == sorted(e.timestamp for e in reported)
 
 
-def test_events_from_before_the_driver_was_opened_are_not_told(tmp_path: Path) -> None:
+def test_events_from_before_the_driver_was_opened_are_not_reported(tmp_path: Path) -> None:
     world = World(write(tmp_path, "faults: [{fault: xid, gpu: 0, at: 10s, code: 31}]"))
     world.backend.close()
     world.at(11).backend.open()
@@ -161,11 +161,11 @@ def test_events_from_before_the_driver_was_opened_are_not_told(tmp_path: Path) -
 
 def test_waiting_ends_when_another_thread_closes() -> None:
     world = World("steady")
-    told: list[object] = []
-    thread = threading.Thread(target=lambda: told.append(world.backend.wait_events(600)))
+    reported: list[object] = []
+    thread = threading.Thread(target=lambda: reported.append(world.backend.wait_events(600)))
     thread.start()
     thread.join(0.05)
     assert thread.is_alive()
     world.backend.close()
     thread.join(10)
-    assert told == [[]]
+    assert reported == [[]]
