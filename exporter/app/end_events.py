@@ -34,7 +34,7 @@ def event_of(verdict: EndVerdict) -> tuple[str, str] | None:
 
 
 def _of_memory(verdict: OomVerdict) -> str:
-    name, device = verdict.termination.container.name, verdict.device_uuid
+    name, device = verdict.termination.container.name, verdict.device_uuid or "its GPU"
     text = f"Container {name} ran out of GPU memory ({verdict.confidence}) on {device}"
     if verdict.peak_bytes is not None and verdict.limit_bytes is not None:
         used, limit = _gib(verdict.peak_bytes), _gib(verdict.limit_bytes)

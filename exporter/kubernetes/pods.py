@@ -129,7 +129,7 @@ def parse_pod(
             if container.status and container.role is not _Role.INIT
         ),
         simulate=(metadata.get("annotations") or {}).get(SIMULATE),
-        wants_devices=any(container.wants_devices(resources) for container in containers),
+        wants_devices=any(each.requests(resources) or each.has_claims for each in containers),
         ended=status.get("phase") in _ENDED,
     )
 
@@ -147,7 +147,7 @@ def parse_terminations(pod: Pod, resources: Patterns = NOTHING) -> Iterator[Ende
     status = pod.get("status") or {}
     pod_reason = status.get("reason") if status.get("phase") == "Failed" else None
     for container in _containers(pod):
-        wants_devices = container.wants_devices(resources)
+        wants_devices = container.requests(resources)
         if container.role is _Role.INIT and not wants_devices:
             continue
         restarts = container.status.get("restartCount", 0)
@@ -190,11 +190,16 @@ class _Container:
     status: _Json
     """Empty as long as the kubelet has not reported any."""
 
-    def wants_devices(self, resources: Patterns) -> bool:
-        """Whether the container requests a device, by a resource or by a claim of any driver."""
+    def requests(self, resources: Patterns) -> bool:
+        """Whether the container requests one of the resources."""
         wanted = self.spec.get("resources") or {}
         names = {*(wanted.get("limits") or {}), *(wanted.get("requests") or {})}
-        return bool(wanted.get("claims")) or any(name in resources for name in names)
+        return any(name in resources for name in names)
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether the container has a ResourceClaim, of whatever driver."""
+        return bool((self.spec.get("resources") or {}).get("claims"))
 
 
 def _containers(pod: Pod) -> Iterator[_Container]:

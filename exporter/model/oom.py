@@ -62,7 +62,7 @@ class OomVerdict:
     rule: str
     """The name of the rule that decided: one of :data:`exporter.attribution.oom.RULES`."""
     device_uuid: str
-    """The GPU or slice; of several, the one that the evidence points to most."""
+    """The GPU or slice; of several, the one that the evidence points to most. Empty: unknown."""
     peak_bytes: int | None
     limit_bytes: int | None
     cotenant_bytes: Mapping[Container, int]

@@ -34,7 +34,7 @@ class Termination:
     init: bool = False
     """Whether the container is one of the pod's init containers, sidecars included."""
     wants_devices: bool = False
-    """Whether the container requests one of the resources that are GPUs, or has a ResourceClaim."""
+    """Whether the container requests one of the resources that are GPUs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,12 +108,16 @@ class Evidence:
         )
 
     def of(self, termination: Termination, allocations: tuple[Allocation, ...]) -> OomEvidence:
-        """Return the evidence about an end of a container that had these allocations."""
+        """Return the evidence about an end of a container that had these allocations.
+
+        Without allocations, the container had some device that nobody knows.
+        """
         window = _Window.of(termination)
         gpus = {allocation.gpu.uuid for allocation in allocations}
         return OomEvidence(
             termination=termination,
-            devices=tuple(self._device(allocation, window) for allocation in allocations),
+            devices=tuple(self._device(allocation, window) for allocation in allocations)
+            or (DeviceEvidence(uuid=""),),
             xids=frozenset(
                 xid.xid
                 for xid in self._xids

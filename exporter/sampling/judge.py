@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -16,7 +17,8 @@ from exporter.model.verdicts import EndCounts, EndEvidence, EndVerdict
 from exporter.sampling.evidence import LATE_SECONDS, Evidence
 from exporter.sampling.gangs import Gangs
 from exporter.sampling.memory_history import MemoryHistory
-from exporter.sampling.tenures import Tenure, Tenures
+from exporter.sampling.tenures import Tenures
+from exporter.sampling.unlisted import Unlisted, supposed_allocations
 
 _PATIENCE_SECONDS: Final = 180.0
 """How long the exporter waits for the second of two messages that belong together.
@@ -85,6 +87,7 @@ class EndJudge:
         self._oldest = since - LATE_SECONDS
         self._evidence = Evidence(history)
         self._tenures = Tenures(_PATIENCE_SECONDS + grace_seconds)
+        self._unlisted = Unlisted(_PATIENCE_SECONDS + grace_seconds)
         self._counts: dict[AllocationKey, _Counts] = {}
         self._host_kills: dict[Container, int] = {}
         self._host_kill_times: dict[Container, UnixSeconds] = {}
@@ -103,10 +106,7 @@ class EndJudge:
         """Take the present allocations, and the pods that the pod watch knows."""
         self._pods = pods
         self._tenures.update(allocations, pods, now)
-        for key in self._tenures.keys:
-            self._host_kills.setdefault(key.container, 0)
-            self._ends.setdefault(key.container, Counter())
-            self._counts.setdefault(key, _Counts(dict.fromkeys(Confidence, 0)))
+        self._begin_counters()
 
     def xid(self, event: XidEvent) -> None:
         """Take an XID, which may be the cause of an end."""
@@ -138,9 +138,19 @@ class EndJudge:
         for end, termination in sorted(self._waiting.items(), key=_by_time):
             age = now - termination.finished_at
             tenures = self._tenures.at_end(termination, age)
-            if tenures and self._is_due(termination, age):
+            allocations: tuple[Allocation, ...] | None
+            if tenures:
+                allocations = tuple(tenure.allocation for tenure in tenures)
+            else:
+                allocations = supposed_allocations(termination, self._tenures, age)
+            if allocations is not None and self._is_due(termination, age):
                 self._judged[end] = termination.finished_at
-                judgements.append(self._judge(termination, tenures, now))
+                if tenures:
+                    self._tenures.prolong(tenures, now)
+                else:
+                    self._unlisted.add(termination.container, allocations, now)
+                    self._begin_counters()
+                judgements.append(self._judge(termination, allocations))
             elif age <= _PATIENCE_SECONDS:
                 continue
             del self._waiting[end]
@@ -167,20 +177,39 @@ class EndJudge:
         """How often each container ended, by cause and confidence."""
         return self._ends
 
+    @property
+    def unlisted(self) -> Unlisted:
+        """The containers that ended, and that the kubelet never listed with a device."""
+        return self._unlisted
+
+    @property
+    def _containers(self) -> AbstractSet[Container]:
+        """The containers that have counters."""
+        return self._tenures.containers | self._unlisted.containers
+
+    @property
+    def _keys(self) -> AbstractSet[AllocationKey]:
+        """The allocations that have counters."""
+        return self._tenures.keys | self._unlisted.allocations.keys()
+
+    def _begin_counters(self) -> None:
+        for container in self._containers:
+            self._host_kills.setdefault(container, 0)
+            self._ends.setdefault(container, Counter())
+        for key in self._keys:
+            self._counts.setdefault(key, _Counts(dict.fromkeys(Confidence, 0)))
+
     def _is_due(self, termination: Termination, age: float) -> bool:
         if termination.words.blames is Cause.PEER and age <= _PEERS_SECONDS:
             return self._gangs.first(termination, self._pods) is not None and age > LATE_SECONDS
         return LATE_SECONDS < age <= _JUDGED_WITHIN_SECONDS
 
-    def _judge(
-        self, termination: Termination, tenures: list[Tenure], now: UnixSeconds
-    ) -> Judgement:
-        allocations = tuple(tenure.allocation for tenure in tenures)
+    def _judge(self, termination: Termination, allocations: tuple[Allocation, ...]) -> Judgement:
         if oom.host_oom(termination):
             self._count_kill(termination)
         memory = self._evidence.of(termination, allocations)
         ran_out = oom.judge(memory)
-        if ran_out:
+        if ran_out and ran_out.device_uuid:
             self._count(ran_out)
         verdict = causes.judge(
             EndEvidence(
@@ -193,7 +222,6 @@ class EndJudge:
         )
         self._ends[termination.container][verdict.cause, verdict.confidence] += 1
         self._gangs.add(verdict, self._pods)
-        self._tenures.prolong(tenures, now)
         return Judgement(allocations, verdict)
 
     def _count(self, verdict: OomVerdict) -> None:
@@ -219,8 +247,9 @@ class EndJudge:
         }
         self._evidence.forget(now)
         self._gangs.forget(now)
-        if self._tenures.forget(now):
-            containers, keys = self._tenures.containers, self._tenures.keys
+        # Not "or": both have to forget.
+        if self._tenures.forget(now) | self._unlisted.forget(now):
+            containers, keys = self._containers, self._keys
             self._host_kills = {container: self._host_kills[container] for container in containers}
             times = self._host_kill_times.items()
             self._host_kill_times = {each: time for each, time in times if each in containers}

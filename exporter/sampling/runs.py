@@ -1,7 +1,7 @@
 """The runs of containers, as the pod watch reports them, and what is seen of the GPUs meanwhile."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final
@@ -101,35 +101,49 @@ class ContainerRuns:
     def annotate(self, samples: Iterable[ContainerSample]) -> tuple[ContainerSample, ...]:
         """Return the samples with their pods and their out-of-memory counts."""
         pods, current = self._pods.pods(), self._counts_are_current
+        samples = tuple(samples)
         return tuple(
             replace(
                 sample,
                 pod=pods.get(sample.allocation.container.pod_name),
                 oom=self._judge.totals(*sample.allocation.key) if current else None,
             )
-            for sample in samples
+            for sample in (*samples, *self._unlisted(samples))
         )
+
+    def _unlisted(self, samples: Iterable[ContainerSample]) -> Iterator[ContainerSample]:
+        """Yield samples of containers that the kubelet never listed.
+
+        The time of their devices is booked on those that the kubelet did list.
+        """
+        listed = {sample.allocation.key for sample in samples}
+        for key, allocation in self._judge.unlisted.allocations.items():
+            if key not in listed:
+                yield ContainerSample(allocation, ended=True, allocated_seconds=0.0)
 
     def host_oom_kills(self, containers: AbstractSet[Container]) -> Mapping[Container, int]:
         """Return how often each of these containers was killed for host memory, where known."""
         if not self._counts_are_current:
             return {}
         kills = self._judge.host_kills.items()
-        return {container: count for container, count in kills if container in containers}
+        served = containers | self._judge.unlisted.containers
+        return {container: count for container, count in kills if container in served}
 
     def host_oom_last(self, containers: AbstractSet[Container]) -> Mapping[Container, UnixSeconds]:
         """Return when each of these containers was last killed for host memory, if ever."""
         if not self._counts_are_current:
             return {}
         times = self._judge.host_kill_times.items()
-        return {container: time for container, time in times if container in containers}
+        served = containers | self._judge.unlisted.containers
+        return {container: time for container, time in times if container in served}
 
     def ends(self, containers: AbstractSet[Container]) -> Mapping[Container, EndCounts]:
         """Return how often each of these containers ended, by cause, where known."""
         if not self._counts_are_current:
             return {}
         counts = self._judge.ends.items()
-        return {container: count for container, count in counts if container in containers}
+        served = containers | self._judge.unlisted.containers
+        return {container: count for container, count in counts if container in served}
 
     @property
     def _counts_are_current(self) -> bool:
@@ -150,7 +164,7 @@ class ContainerRuns:
         }
         if oom and verdict.cause is Cause.GPU_OOM:
             fields |= {
-                "uuid": oom.device_uuid,
+                "uuid": oom.device_uuid or "unknown",
                 "oom_rule": oom.rule,
                 "peak_bytes": oom.peak_bytes,
                 "limit_bytes": oom.limit_bytes,

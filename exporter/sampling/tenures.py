@@ -1,6 +1,7 @@
 """Which pod had which device, and when. Kept for a while after the device was released."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -52,7 +53,7 @@ class Tenures:
         self._by_container: dict[Container, list[Tenure]] = {}
 
     @property
-    def containers(self) -> Collection[Container]:
+    def containers(self) -> AbstractSet[Container]:
         """The containers that have a tenure."""
         return self._by_container.keys()
 
@@ -102,6 +103,14 @@ class Tenures:
             tenure
             for tenure, distance in zip(candidates, distances, strict=True)
             if distance == nearest
+        ]
+
+    def of_pod(self, pod: PodName, uid: str) -> list[Allocation]:
+        """Return the allocations that the containers of a pod have or had."""
+        return [
+            tenure.allocation
+            for tenure in self._all()
+            if tenure.pod_uid == uid and tenure.allocation.container.pod_name == pod
         ]
 
     def prolong(self, tenures: Iterable[Tenure], now: UnixSeconds) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.endings.reading import read
 from exporter.kubernetes.failures import MALFORMED
 from exporter.kubernetes.pods import EXEMPT, Patterns, parse_pod, parse_terminations
 from exporter.model.claims import Container
 from exporter.model.clocks import UnixSeconds
-from exporter.model.ends import Cause, LastWords
 from exporter.model.pods import ContainerRecord, Exemption, PodRecord, Termination
 from tests.doubles.api_manifests import ended, manifest, requesting, running, terminated
 
@@ -96,7 +96,7 @@ def test_a_termination_as_the_status_tells_it() -> None:
             restart_count=2,
             exit_code=1,
             reason="Error",
-            words=LastWords(Cause.GPU_OOM, mentioned=True),
+            words=read("CUDA out of memory."),
             started_at=UnixSeconds(1940),
             finished_at=UnixSeconds(2000),
             has_shm=False,
