@@ -63,5 +63,10 @@ def _bytes(digits: str, unit: str) -> int | None:
     power = _UNITS.get(unit[:1].lower())
     if power is None:
         plain = unit.lower() in {"b", "byte", "bytes"}
-        return int(number) if plain or number >= 1 << 20 else None
-    return int(number * (1 << power))
+        return _possible(number) if plain or number >= 1 << 20 else None
+    return _possible(number * (1 << power))
+
+
+def _possible(number: float) -> int | None:
+    """Return an amount that a program can ask for, which is one of 64 bits."""
+    return int(number) if number < 1 << 64 else None

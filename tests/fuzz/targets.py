@@ -137,7 +137,7 @@ def check_cgroup(text: str) -> None:
 def check_last_words(text: str) -> None:
     found = read_last_words(text)
     for amount in (found.asked_bytes, found.free_bytes):
-        assert amount is None or 0 <= amount < 2**63
+        assert amount is None or 0 <= amount < 2**64
     assert read_last_words(text) == found
 
 
