@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from exporter.config.options import OPTIONS
+from exporter.document import UNITS_PATTERN
 
 Schema = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ QUANTITY: Final = either(
     matching(r"[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i)?"), {"type": "number", "minimum": 0}
 )
 # https://prometheus.io/docs/prometheus/latest/configuration/configuration: <duration>
-DURATION_OR_NONE: Final = matching(r"([0-9]+(ms|[smhdwy]))*")
+DURATION_OR_NONE: Final = matching(UNITS_PATTERN)
 
 PATH: Final = matching(r"(/[^/\s]+)+")
 POD_LABELS: Final[Schema] = {

@@ -1,7 +1,6 @@
 """Documents that users write: the one YAML reader and the one grammar of durations."""
 
 from exporter.document.durations import (
-    DURATION_PATTERN,
     UNITS_PATTERN,
     DurationError,
     format_duration,
@@ -11,7 +10,6 @@ from exporter.document.files import FileError, read_file
 from exporter.document.reader import DocumentError, Entry, Value, did_you_mean, parse, read
 
 __all__ = [
-    "DURATION_PATTERN",
     "UNITS_PATTERN",
     "DocumentError",
     "DurationError",

@@ -24,11 +24,7 @@ _UNITS: Final = {
 UNITS_PATTERN: Final = "".join(rf"(?:[0-9]{{1,9}}{unit})?" for unit in _UNITS)
 """A duration in units, or nothing, as a regular expression that Go takes as well."""
 _SECONDS: Final = r"[0-9]{1,9}(?:\.[0-9]{1,3})?"
-
-DURATION_PATTERN: Final = rf"^(?:(?=[0-9]){UNITS_PATTERN}|{_SECONDS})$"
-"""The grammar as a regular expression that JSON Schema takes as well."""
-
-_DURATION: Final = re.compile(DURATION_PATTERN.removeprefix("^").removesuffix("$"))
+_DURATION: Final = re.compile(rf"(?=[0-9]){UNITS_PATTERN}|{_SECONDS}")
 _PART: Final = re.compile(r"([0-9.]+)(ms|[ywdhms])")
 # What somebody means who writes units in another order, twice, or with decimals.
 _MEANT: Final = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[ywdhms]))+")

@@ -1,11 +1,12 @@
 """The Alertmanager example, as it is but for where it sends to, and how long it waits."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from exporter.document import parse_duration
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLE = ROOT / "rules/alertmanager/alertmanager.yml"
@@ -13,7 +14,6 @@ EXAMPLE = ROOT / "rules/alertmanager/alertmanager.yml"
 MUTED = "1970"
 
 _WAITS = ("group_wait", "group_interval", "repeat_interval")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def rehearsal(receiver: str, scale: float, example: Path = EXAMPLE) -> str:
@@ -28,7 +28,7 @@ def rehearsal(receiver: str, scale: float, example: Path = EXAMPLE) -> str:
     for route in _routes(configuration["route"]):
         for wait in _WAITS:
             if wait in route:
-                route[wait] = f"{max(1, round(1000 * _seconds(route[wait]) / scale))}ms"
+                route[wait] = f"{max(1, round(1000 * parse_duration(route[wait]) / scale))}ms"
     for known in configuration["receivers"]:
         url = f"{receiver}/{known['name']}"
         for integration in known.get("pagerduty_configs", ()):
@@ -50,8 +50,3 @@ def _routes(route: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield route
     for child in route.get("routes", ()):
         yield from _routes(child)
-
-
-def _seconds(duration: str) -> float:
-    """Return a duration of Prometheus (``1h30m``) in seconds."""
-    return float(sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)([smhd])", duration)))

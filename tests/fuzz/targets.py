@@ -27,7 +27,7 @@ from exporter.config.options import OPTIONS
 from exporter.config.sources import _values as config_values
 from exporter.config.values import ListenAddress
 from exporter.document import (
-    DURATION_PATTERN,
+    UNITS_PATTERN,
     DocumentError,
     DurationError,
     Value,
@@ -242,7 +242,9 @@ def check_duration(text: str) -> None:
     with may_refuse(DurationError):
         assert 0 <= parse_duration(text) < 10**18
         is_duration = True
-    assert is_duration == bool(re.fullmatch(DURATION_PATTERN[1:-1], text))
+    in_units = bool(text and re.fullmatch(UNITS_PATTERN, text))
+    in_seconds = bool(re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,3})?", text))
+    assert is_duration == (in_units or in_seconds)
 
 
 def check_flags(text: str) -> None:
