@@ -9,6 +9,7 @@ from typing import cast
 
 from exporter import __version__
 from exporter.app import logs
+from exporter.app.allocator import return_large_blocks
 from exporter.app.backends import make_backend
 from exporter.app.exits import ExitCode
 from exporter.app.main_loop import run
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
+    return_large_blocks()
     logs.set_up(config.log_level, config.log_format)
     tls, users = _access(config)
     with _listen(config.listen) as opened:

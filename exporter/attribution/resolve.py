@@ -1,7 +1,7 @@
 """Resolves claims to devices: which container has which GPU or slice, and how much of it."""
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ def resolve(
     mps_gpus: AbstractSet[str] = frozenset(),
     dra_devices: Mapping[DraName, DraDevice] = NO_DRA_DEVICES,
 ) -> Resolution:
-    """Return the allocations that the claims amount to, and count the claims that match no device.
+    """Return the allocations that the claims amount to, and the claims that match no device.
 
     ``mps_gpus`` holds the UUIDs of the GPUs on which MPS clients run. It is needed because device
     ids do not distinguish MPS from time-slicing. ``dra_devices`` are the devices that DRA drivers
@@ -73,18 +73,18 @@ def resolve(
     """
     directory = Directory(gpus)
     devices: dict[str, _ClaimedDevice] = {}
-    unresolved: Counter[str] = Counter()
+    unmatched: list[tuple[Claim | DraClaim, str]] = []
     for dra_claim in claims.dra:
         candidate = _find_dra(dra_devices.get(dra_claim.device_name), directory)
         if isinstance(candidate, Unresolved):
-            unresolved[candidate.value] += 1
+            unmatched.append((dra_claim, candidate.value))
         else:
             claimed = devices.setdefault(candidate.uuid, _ClaimedDevice(candidate))
             claimed.dra[dra_claim.container] = dra_claim
     for claim in claims.held:
         found = _find(claim, directory)
         if isinstance(found, Unresolved):
-            unresolved[found.value] += 1
+            unmatched.append((claim, found.value))
         else:
             device, share = found
             devices.setdefault(device.uuid, _ClaimedDevice(device)).add(claim, share)
@@ -95,7 +95,7 @@ def resolve(
             for uuid, each in devices.items()
             for allocation in each.allocations(advertised.get(uuid, set()), mps_gpus)
         ),
-        unresolved=dict(unresolved),
+        unmatched=tuple(unmatched),
     )
 
 

@@ -1,5 +1,6 @@
 """The kubelet's claims, and the allocations that they resolve to."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -139,7 +140,13 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The allocations that the claims amount to, and how many claims match no device, by reason."""
+    """The allocations that the claims amount to, and the claims that match no device."""
 
     allocations: tuple[Allocation, ...] = ()
-    unresolved: Mapping[str, int] = field(default_factory=dict)
+    unmatched: tuple[tuple[Claim | DraClaim, str], ...] = ()
+    """Each with the reason."""
+
+    @property
+    def unresolved(self) -> Mapping[str, int]:
+        """How many claims match no device, by reason."""
+        return Counter(reason for _, reason in self.unmatched)

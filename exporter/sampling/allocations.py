@@ -1,14 +1,22 @@
 """Which device is allocated to which container, by the kubelet's claims."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from exporter.attribution.resolve import NO_DRA_DEVICES, resolve
-from exporter.model.claims import Allocation, Claims, Container, Resolution
+from exporter.model.claims import Allocation, Claim, Claims, Container, DraClaim, Resolution
 from exporter.model.clocks import Monotonic
 from exporter.sampling.sources import ClaimSource, PodSource
 from exporter.sampling.view import GpuView
+
+_LOG: Final = logging.getLogger(__name__)
+
+_UNMATCHED_SECONDS: Final = 30.0
+"""After which a claim that matches no device is logged: GPUs and slices may be found a little later
+than the claims on them."""
 
 
 class Allocations:
@@ -23,6 +31,9 @@ class Allocations:
         self._pod_source = pods
         self._claims: Claims | None = None
         self._resolution = Resolution()
+        self._unmatched: dict[Claim | DraClaim, Monotonic] = {}
+        """The claims that match no device, with the time since when."""
+        self._logged: set[Claim | DraClaim] = set()
         self._resolved: object = None
         """What the present resolution was made from."""
 
@@ -67,6 +78,7 @@ class Allocations:
 
     def refresh(self, gpus: Sequence[GpuView], now: Monotonic) -> bool:
         """Ask the sources; return whether the allocations were resolved anew."""
+        self._log_unmatched(now)
         claims = self._claim_source.claims(now) if self._claim_source else None
         devices = tuple(view.gpu for view in gpus)
         mps = frozenset(view.gpu.uuid for view in gpus if view.runs_mps)
@@ -80,7 +92,31 @@ class Allocations:
         self._resolution = resolve(claims, devices, mps, dra) if claims else Resolution()
         return True
 
+    def _log_unmatched(self, now: Monotonic) -> None:
+        """Log each claim that has matched no device for some time, once."""
+        unmatched = self._resolution.unmatched
+        self._unmatched = {claim: self._unmatched.get(claim, now) for claim, _ in unmatched}
+        self._logged &= self._unmatched.keys()
+        for claim, reason in unmatched:
+            if claim not in self._logged and now - self._unmatched[claim] >= _UNMATCHED_SECONDS:
+                self._logged.add(claim)
+                container = claim.container
+                fields = {
+                    "namespace": container.namespace,
+                    "pod": container.pod,
+                    "container": container.name,
+                    "reason": reason,
+                }
+                _LOG.warning("no device matches %s", _name(claim), extra=fields)
+
     def sole_container(self, gpu_uuid: str) -> Container | None:
         """Return the container that has the whole GPU for itself, if there is one."""
         on_gpu = [a for a in self._resolution.allocations if a.device_uuid == gpu_uuid]
         return on_gpu[0].container if len(on_gpu) == 1 and on_gpu[0].sole else None
+
+
+def _name(claim: Claim | DraClaim) -> str:
+    """Return what the kubelet calls the device."""
+    if isinstance(claim, Claim):
+        return f"{claim.resource} {claim.device_id}"
+    return " ".join(claim.device_name)
