@@ -180,6 +180,7 @@ async def node(folder: Path, ids: tuple[str, ...]) -> AsyncIterator[Node]:
                 *("--backend", "nvml", "--node", NODE, "--kubelet-socket", socket),
                 *("--kubelet", "on", "--pod-watch", "on", "--read-deadline", "2s"),
                 *("--fast-interval", "1s", "--full-interval", "5s", "--slow-interval", "30s"),
+                *("--metrics", "full"),
                 environment={**os.environ, "KUBECONFIG": str(kubeconfig)},
             )
             made.exporter = await asyncio.to_thread(running.__enter__)
