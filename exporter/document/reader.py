@@ -86,13 +86,13 @@ class Value:
             raise self._expected("true or false")
         return self._node.text.lower() in {"true", "yes", "on"}
 
-    def count(self) -> int:
-        """Read a whole number from 1 up."""
-        return self._integer(minimum=1)
+    def count(self, most: int | None = None) -> int:
+        """Read a whole number from 1 up, or to ``most`` where the number bounds work or memory."""
+        return self._integer(1, most)
 
     def index(self) -> int:
         """Read a whole number from 0 up."""
-        return self._integer(minimum=0)
+        return self._integer(0, None)
 
     def number(self) -> float:
         """Read a number from 0 up."""
@@ -126,10 +126,11 @@ class Value:
     def entry(self) -> "Entry":
         return Entry(self._path, self._node, self.name)
 
-    def _integer(self, minimum: int) -> int:
+    def _integer(self, least: int, most: int | None) -> int:
         text = self._node.text if self.is_scalar and self._node.tag == "int" else ""
-        if not _INTEGER.fullmatch(text) or int(text) < minimum:
-            raise self._expected(f"a whole number, {minimum} or more")
+        if not _INTEGER.fullmatch(text) or not least <= int(text) <= (most or int(text)):
+            bounds = f"{least} or more" if most is None else f"from {least} to {most}"
+            raise self._expected(f"a whole number, {bounds}")
         return int(text)
 
     def _number(self, expected: str) -> float:

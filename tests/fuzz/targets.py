@@ -420,7 +420,16 @@ TARGETS: Final = {
         (
             *(f"fault: {kind}" for kind in FAULTS),
             *("pod: ", "gpu: ", "gpus:\n", "pods:\n", "faults:\n", "at: ", "for: ", "code: "),
-            *("workload: ", "spread: ", "replicas: ", "shares: ", "slices: ", "repeat: ", "all"),
+            *(
+                "workload: ",
+                "spread: ",
+                "replicas: ",
+                "replicas: 99999999",
+                "shares: ",
+                "slices: ",
+                "repeat: ",
+                "all",
+            ),
             *WorkloadKind,
         ),
     ),

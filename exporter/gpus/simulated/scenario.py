@@ -260,7 +260,7 @@ class _Reader:
             place=entry,
             slices=slices,
             sharing=sharing,
-            replicas=entry.take("replicas", Value.count) if sharing else 1,
+            replicas=entry.take("replicas", _replicas) if sharing else 1,
             renamed=entry.get("renamed", Value.boolean, default=False),
         )
 
@@ -341,6 +341,11 @@ def _names(value: Value) -> tuple[str, ...]:
 
 def _texts(value: Value) -> tuple[str, ...]:
     return tuple(item.text() for item in value.items())
+
+
+def _replicas(value: Value) -> int:
+    # Each is a device id that the simulated kubelet lists.
+    return value.count(most=1000)
 
 
 def _spread(value: Value) -> int | Literal["each"]:

@@ -96,6 +96,9 @@ MISTAKES = {
         "2: sharing: expected one of time_sliced, mps, got 'vgpu'"
     ),
     "gpus:\n- {gpu: 0, sharing: mps}": "2: 'replicas' is missing",
+    "gpus:\n- {gpu: 0, sharing: mps, replicas: 99999999}": (
+        "2: replicas: expected a whole number, from 1 to 1000, got '99999999'"
+    ),
     "gpus:\n- {gpu: 0, replicas: 2}": "2: 'replicas' and 'renamed' need 'sharing'",
     "gpus:\n- {gpu: 0, sharing: mps, replicas: 2, renamed: 1}": (
         "2: renamed: expected true or false, got '1'"
