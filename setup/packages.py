@@ -28,6 +28,8 @@ def counted(total: int) -> Callable[[str], str | None]:
     def progress(line: str) -> str | None:
         if line.startswith("Installing collected packages"):
             return "all there, unpacking"
+        if line.startswith("WARNING: Retrying"):
+            return "no answer from the package index, trying again"
         if not (found := _TAKEN.match(line)):
             return None
         seen.setdefault(found[1].lower())

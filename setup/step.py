@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-_NO_NETWORK: Final = re.compile(
-    # The C library and the kernel, in pip's words
-    r"Name or service not known|[Tt]emporary failure in name resolution|[Nn]etwork is unreachable"
-    r"|No route to host|[Cc]onnection refused|NameResolutionError|NewConnectionError"
-    r"|ConnectTimeoutError|ReadTimeoutError|ProxyError|Read timed out"
-    # npm
-    r"|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT"
-    # Go
-    r"|no such host|server misbehaving|i/o timeout"
+_NO_NETWORK: Final = (
+    # The C library and the kernel, and Go.
+    re.compile(
+        r"Name or service not known|[Tt]emporary failure in name resolution|timed out|no such host"
+        r"|[Nn]etwork is unreachable|No route to host|[Cc]onnection refused|server misbehaving"
+        r"|i/o timeout"
+    ),
+    # npm's and pip's names for the same, where the words are not in the line.
+    re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT"),
+    re.compile(r"NewConnectionError|NameResolutionError|Connect\w*TimeoutError|ProxyError"),
 )
 _TAMPERED: Final = re.compile(r"DO NOT MATCH THE HASHES|EINTEGRITY|checksum mismatch")
 _TAIL: Final = 30
@@ -86,9 +87,10 @@ def run(
 
 def explain(what: str, log: Sequence[str]) -> str:
     """Say why a step failed: in one line if there is no network, else in the command's words."""
-    causes = [found[0] for line in log if (found := _NO_NETWORK.search(line))]
-    if causes and not any(map(_TAMPERED.search, log)):
-        return f"no network: {what} needs packages, and their index does not answer ({causes[-1]})"
+    text = "\n".join(log)
+    causes = (found[0] for pattern in _NO_NETWORK if (found := pattern.search(text)))
+    if not _TAMPERED.search(text) and (cause := next(causes, None)):
+        return f"no network: {what} needs packages, and their index does not answer ({cause})"
     return "\n".join([*log[-_TAIL:], f"{what} failed"])
 
 
