@@ -1,7 +1,9 @@
 """The devices of a node by every name under which one may be claimed."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import inf
 
 from exporter.attribution.device_ids import DeviceId
 from exporter.model.devices import Gpu, Slice
@@ -28,23 +30,46 @@ class Device:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """A GPU that had a number from ``since`` until ``until``."""
+
+    device: Device
+    since: float
+    until: float
+
+
 class Directory:
     """Finds devices by their names. A name matches only as a whole."""
 
     def __init__(self, gpus: Iterable[Gpu]) -> None:
         self._devices: dict[DeviceId, Device] = {}
+        self._numbered: defaultdict[int, list[_Numbered]] = defaultdict(list)
         for gpu in gpus:
             whole = Device(gpu)
             self._devices[DeviceId(uuid=gpu.uuid)] = whole
-            self._devices[DeviceId(index=gpu.index)] = whole
+            self._add_numbers(whole)
             if gpu.minor_number is not None:
                 self._devices[DeviceId(minor_number=gpu.minor_number)] = whole
             for slice_ in gpu.slices:
                 self._add_slice(Device(gpu, slice_), slice_)
 
-    def find(self, device_id: DeviceId) -> Device | None:
-        """Return the device that an id names, whichever share of the device the id stands for."""
-        return self._devices.get(replace(device_id, share=None))
+    def find(self, device_id: DeviceId, seen: float = inf) -> Device | None:
+        """Return the device that an id names, whichever share of the device the id stands for.
+
+        An id that is a GPU's number names the GPU that had the number when the id was first
+        ``seen``, in monotonic seconds: the driver numbers GPUs anew when one comes or goes, and
+        the device plugin does not.
+        """
+        if device_id.index is None:
+            return self._devices.get(replace(device_id, share=None))
+        numbered = self._numbered.get(device_id.index, [])
+        had = [one for one in numbered if one.since <= seen < one.until]
+        got_later = [one for one in numbered if one.since > seen]
+        if had:
+            return max(had, key=lambda one: one.since).device
+        # The id is older than the first session that listed the GPU.
+        return min(got_later, key=lambda one: one.since).device if got_later else None
 
     def find_dra(self, published: DraDevice) -> list[Device]:
         """Return the devices that a device of a DRA driver may be.
@@ -60,6 +85,12 @@ class Directory:
         if parent is None:
             return []
         return [Device(parent.gpu, slice_) for slice_ in _slices_like(published, parent.gpu)]
+
+    def _add_numbers(self, device: Device) -> None:
+        numbers = device.gpu.numbers or ((-inf, device.gpu.index),)
+        ends = [since for since, _ in numbers[1:]] + [inf]
+        for (since, number), until in zip(numbers, ends, strict=True):
+            self._numbered[number].append(_Numbered(device, since, until))
 
     def _add_slice(self, device: Device, slice_: Slice) -> None:
         gpu, instance = device.gpu, slice_.gpu_instance

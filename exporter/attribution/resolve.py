@@ -107,7 +107,7 @@ def _find(claim: Claim, directory: Directory) -> tuple[Device, int | None] | Unr
     device_id = parse(claim.device_id)
     if device_id is None:
         return Unresolved.UNKNOWN_FORM
-    device = directory.find(device_id)
+    device = directory.find(device_id, claim.since)
     if device is None:
         return Unresolved.NO_SUCH_DEVICE
     if device.slice is None and device.gpu.mig_enabled:

@@ -5,7 +5,8 @@ A backend converts units to base units, and maps every error of its library to a
 return: callers make them from daemon threads, at most one at a time per reader.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from exporter.model.devices import Driver, Gpu
@@ -21,15 +22,35 @@ class GpuError(Exception):
 
 
 class Reader(Protocol):
-    """Reads one GPU. A field that fails alone goes into the reading's ``failures``.
+    """Reads one GPU of a session. A field that fails alone goes into the reading's ``failures``.
 
     The first read, whichever it is, also identifies the GPU: that takes many calls, and each of
-    them may hang.
+    them may hang. All calls but :meth:`wait_events` are made from one thread.
     """
 
     @property
+    def index(self) -> int:
+        """The driver's number of the GPU in this session."""
+
+    @property
     def gpu(self) -> Gpu:
-        """The GPU as last identified; before the first read no more than its uuid and index."""
+        """The GPU as last identified; before the first read no more than what it is known as."""
+
+    @property
+    def returned(self) -> int:
+        """Return how many calls into the driver have returned. It stands still while one hangs."""
+
+    def find(self) -> str:
+        """Look the GPU up; return its UUID, or an empty text if that can't be read.
+
+        Raise like ``read_fast``.
+        """
+
+    def known_as(self, uuid: str, index: int) -> None:
+        """Give the GPU the UUID and the number that its readings and events carry from now on.
+
+        They outlive a session; the driver's number may be another in the next one.
+        """
 
     def read_fast(self) -> FastReading:
         """Raise :class:`GpuError` when the GPU or the driver is gone, or answers nothing at all."""
@@ -44,6 +65,13 @@ class Reader(Protocol):
     def read_slow(self) -> SlowReading:
         """Raise like ``read_fast``."""
 
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        """Block until an event of this GPU, at most for the timeout; on a thread of its own.
+
+        Events are heard once the GPU has been read. Raises :class:`GpuError`; its reason is "not
+        supported" where a GPU never reports any.
+        """
+
 
 class Backend(Protocol):
     """A vendor's driver. ``open`` after ``close`` starts anew, also with an upgraded driver."""
@@ -55,19 +83,22 @@ class Backend(Protocol):
         """Connect to the driver. Raises :class:`GpuError`; may be tried again."""
 
     def readers(self) -> Sequence[Reader]:
-        """List the GPUs that are there now, by index; identify none, so that none can hold us up.
+        """Return a reader for each GPU that the driver counts, and make no call on any GPU.
 
-        A GPU that the driver counts but can't name has a reader as well, whose reads raise until a
-        later session names it. Its uuid is the one that was last at its index; if none was, a
-        stand-in such as ``GPU-at-index-3``. Raises :class:`GpuError` when the driver can't list
-        them.
-        """
-
-    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        """Block until an event, at most for the timeout. Raises :class:`GpuError`.
-
-        A GPU's events are heard once it has been read.
+        Raises :class:`GpuError` when the driver can't count them.
         """
 
     def close(self) -> None:
         """Let go of the driver. No other call may be under way. Never raises."""
+
+    def present(self) -> Mapping[str, bool] | None:
+        """Return the node's GPUs by PCI address, each with whether it is bound to the driver.
+
+        ``None`` where the node does not show them. Needs no session and touches no hardware.
+        """
+
+    def survey(self) -> AbstractSet[str]:
+        """Return the UUIDs of the GPUs that a new session could read; leave this one alone.
+
+        Takes seconds. Raises :class:`GpuError` when that can't be found out.
+        """

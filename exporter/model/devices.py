@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.model.clocks import Monotonic
+
 
 @dataclass(frozen=True, slots=True)
 class Driver:
@@ -59,6 +61,12 @@ class Gpu:
     temperature_threshold_celsius: Mapping[str, float] = field(default_factory=dict)
     pcie_link_generation_max: int | None = None
     pcie_link_width_max: int | None = None
+    numbers: tuple[tuple[Monotonic, int], ...] = field(default=(), compare=False)
+    """The driver's numbers for the GPU, each with the time since when, oldest first.
+
+    ``index`` stays what it was when the GPU was first seen. The driver numbers GPUs anew when one
+    comes or goes, and an id in a claim may be its number of that time.
+    """
 
     @property
     def leading_slices(self) -> tuple[Slice, ...]:

@@ -16,6 +16,8 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     NO_PERMISSION = "no_permission"
     GPU_LOST = "gpu_lost"
+    GPU_REMOVED = "gpu_removed"
+    """It was taken out on purpose: bound to another kernel driver, or off the PCI bus."""
     RESET_REQUIRED = "reset_required"
     TIMEOUT = "timeout"
     DRIVER_NOT_LOADED = "driver_not_loaded"

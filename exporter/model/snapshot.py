@@ -25,6 +25,8 @@ class GpuState(StrEnum):
     LOST = "lost"
     HUNG = "hung"
     FAILED = "failed"
+    REMOVED = "removed"
+    """Taken out on purpose, which is no loss."""
 
 
 @dataclass(frozen=True, slots=True)

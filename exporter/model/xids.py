@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+FELL_OFF_THE_BUS: Final = 79
+
 UNKNOWN: Final = "unknown"
 """The action of a code that the catalogue does not list."""
 

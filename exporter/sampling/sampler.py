@@ -2,38 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, NoReturn
 
-from exporter.gpus import Backend, GpuError, Reader
+from exporter.gpus import Backend, GpuError
 from exporter.model.clocks import Monotonic, UnixSeconds, monotonic, unix_time
 from exporter.model.readings import Event, XidEvent
-from exporter.model.snapshot import Snapshot
+from exporter.model.snapshot import Snapshot, SourceHealth
 from exporter.sampling.containers import Containers
-from exporter.sampling.session import Session
+from exporter.sampling.listening import Listening
+from exporter.sampling.liveness import Liveness
+from exporter.sampling.lookout import Lookout
+from exporter.sampling.session import Opened, Session
 from exporter.sampling.slots import Ticks
 from exporter.sampling.visits import Visits
 from exporter.sampling.worker import Worker
 
 _LOG: Final = logging.getLogger(__name__)
 
-_STUCK_SECONDS: Final = 60.0
-"""A session that can't be closed for so long never will be: some call into the driver hangs."""
-_WITHOUT_LIBRARY_SECONDS: Final = 660.0
-"""After this time without the driver's library, the container has to be made again.
-
-A container that was made before the library was on its node never gets it. The kubelet forgets its
-back-off after ten minutes, so one restart in this time does not delay the next.
-"""
-_STALLED_SECONDS: Final = 10.0
-"""The least time without a step after which the sampling loop counts as dead."""
-
 
 class Sampler:
     """Runs the session, the visits and the books, and publishes a snapshot of them.
 
-    - :class:`Session` keeps the driver open and waits for events.
-    - :class:`Visits` reads the GPUs.
+    - :class:`Session` keeps the driver open.
+    - :class:`Visits` reads the GPUs, :class:`Listening` waits for their events.
+    - :class:`Lookout` finds out whether a new session would show more.
+    - :class:`Liveness` judges whether only a new process would help.
     - :class:`Containers` books what the readings say.
 
     Everything but the workers' jobs runs on the thread that calls ``step``. ``clock`` is monotonic,
@@ -61,15 +55,12 @@ class Sampler:
         self._pod_labels = pod_labels
         self._session = Session(
             backend,
-            driver=workers("driver"),
-            events=workers("events"),
+            worker=workers("driver"),
             retry=ticks.full,
             deadline=ticks.read_deadline,
-            event_wait=ticks.event_wait,
             clock=clock,
             on_open=self._opened,
             on_lost=self._lost,
-            on_events=self._got_events,
         )
         self._visits = Visits(
             self._session,
@@ -81,9 +72,22 @@ class Sampler:
             on_change=self._changed,
             on_return=lambda: self._publish(clock()),
         )
+        self._listening = Listening(
+            self._session, ticks=ticks, clock=clock, on_events=self._got_events
+        )
+        self._lookout = Lookout(
+            backend,
+            self._session,
+            self._visits,
+            worker=workers("lookout"),
+            ticks=ticks,
+            clock=clock,
+            hint=self._unknown_devices,
+        )
+        self._liveness = Liveness(self._session, self._visits, clock=clock, fast=ticks.fast)
         self._stale = True
-        self._published = self._stepped = clock()
-        self.snapshot = self._build(self._stepped)
+        self._published = clock()
+        self.snapshot = self._build(self._published)
 
     async def run(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> NoReturn:
         """Step every fast tick, for ever. A step that comes late does not make others follow it."""
@@ -95,35 +99,27 @@ class Sampler:
 
     def step(self) -> None:
         """Do all that is due: start visits, note late ones, publish what has changed."""
-        now = self._stepped = self._clock()
+        now = self._clock()
+        self._liveness.step(now)
         self._visits.step(now)
+        self._listening.step(self._visits.places, now)
+        self._lookout.step(now)
         self._session.step(quiet=self._visits.all_returned)
         self._publish(now)
 
     def dead(self) -> str:
         """Return why only a new process would help; an empty string if the program is alive."""
-        since = self._clock() - self._stepped
-        if since >= max(_STALLED_SECONDS, 3 * self._ticks.fast):
-            return f"no sampling step for {since:.0f} s"
-        stuck = self._session.stuck_seconds()
-        if stuck >= _STUCK_SECONDS:
-            return f"a call into the driver has hung for {stuck:.0f} s, and nothing can be read"
-        missing = self._session.without_library_seconds()
-        advertised = self._containers.allocations.allocatable.values()
-        if missing >= _WITHOUT_LIBRARY_SECONDS and any(advertised):
-            return (
-                f"the driver's library has been missing for {missing:.0f} s, while the kubelet"
-                " advertises GPUs: a container gets the library when it is made"
-            )
-        return ""
+        return self._liveness.dead(self._containers.allocations.allocatable)
 
     def stop(self) -> None:
         """Let each thread end that does not hang in a call."""
         self._visits.stop()
+        self._lookout.stop()
         self._session.stop()
 
-    def _opened(self, readers: Sequence[Reader]) -> None:
-        self._visits.opened(readers)
+    def _opened(self, opened: Opened) -> None:
+        self._lookout.opened(opened.present)
+        self._visits.opened(opened)
 
     def _lost(self, error: GpuError) -> None:
         self._visits.lost(error)
@@ -135,12 +131,25 @@ class Sampler:
             if slot is None:
                 _LOG.warning("event of an unknown GPU", extra={"uuid": event.gpu_uuid})
                 continue
-            slot.hurry(now, self._ticks)
+            if slot.place is not None:
+                slot.place.hurry(now, self._ticks)
             if isinstance(event, XidEvent):
                 slot.tracker.xid(event)
                 slot.log_xid(event.xid, now)
                 self._containers.xid(event)
                 self._changed()
+
+    def _health(self, duration: float | None) -> Iterator[SourceHealth]:
+        """Yield the health of the driver and of its events, which may fail alone."""
+        yield self._session.health(duration)
+        events = self._listening.health(self._visits.places, self._session.down)
+        if events is not None:
+            yield events
+
+    def _unknown_devices(self) -> object:
+        """Return what changes when the kubelet names a GPU that we do not know."""
+        allocations = self._containers.allocations
+        return dict(allocations.allocatable), dict(allocations.unresolved)
 
     def _changed(self) -> None:
         """Note that the next publication has to make a new snapshot."""
@@ -172,7 +181,7 @@ class Sampler:
             host_oom_last=containers.host_oom_last(samples),
             container_starts=containers.starts(samples),
             container_ends=containers.container_ends(samples),
-            sources=(*self._session.health(max(durations, default=None)), *containers.sources()),
+            sources=(*self._health(max(durations, default=None)), *containers.sources()),
             allocatable=allocations.allocatable,
             allocated=allocations.allocated,
             unresolved=allocations.unresolved,

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Final
 
 from exporter.attribution.energy import energy_shares
@@ -19,6 +20,7 @@ from exporter.model.readings import (
 )
 from exporter.model.snapshot import GpuData, GpuSample, GpuState, XidTotal
 from exporter.model.steps import BusyStep, EnergyStep, Readings, Steps
+from exporter.model.xids import FELL_OFF_THE_BUS
 from exporter.sampling.devices import DeviceTracker
 from exporter.sampling.hardware import HardwareCounters
 from exporter.sampling.view import GpuView
@@ -28,6 +30,12 @@ _MOST_SLICES: Final = 256
 
 A GPU has fewer places and shapes of slices, and a place and shape always gives the same UUID.
 """
+
+_FELL_SECONDS: Final = 3600.0
+"""How long an XID 79 explains that a GPU is gone from the bus."""
+
+_MOST_NUMBERS: Final = 16
+"""How many earlier numbers of a GPU are remembered, for the claims that were seen under them."""
 
 _WHOLE_GPU_REASONS: Final = (
     Reason.GPU_LOST,
@@ -80,6 +88,12 @@ class GpuTracker:
     def view(self) -> GpuView:
         return GpuView(self.gpu, self._fast, self._devices())
 
+    def numbered(self, number: int, now: Monotonic) -> None:
+        """Note the driver's number for the GPU from now on: ids in claims may be such numbers."""
+        numbers = self.gpu.numbers
+        if not numbers or numbers[-1][1] != number:
+            self.gpu = replace(self.gpu, numbers=(*numbers[-_MOST_NUMBERS:], (now, number)))
+
     def take(self, readings: Readings, now: Monotonic, timestamp: UnixSeconds) -> Steps:
         """Take the readings of one visit; return what they add.
 
@@ -105,7 +119,7 @@ class GpuTracker:
         """Take a full reading; return the step of each device whose utilization it has."""
         if reading.gpu.slices != self.gpu.slices:
             self._forget_slices(reading.gpu.slices)
-        self.gpu, self._full = reading.gpu, reading
+        self.gpu, self._full = replace(reading.gpu, numbers=self.gpu.numbers), reading
         self._count(reading.failures)
         self._counters.add_pcie(reading.activity)
         steps = [
@@ -125,9 +139,20 @@ class GpuTracker:
         self._slice_busy_seconds.clear()
         return steps
 
-    def failed(self, reason: Reason) -> None:
-        """Note that a whole read failed: the time until the next reading counts as nothing."""
-        self._away(GpuState.LOST if reason is Reason.GPU_LOST else GpuState.FAILED, reason)
+    def failed(self, reason: Reason, timestamp: UnixSeconds) -> None:
+        """Note that a whole read failed: the time until the next reading counts as nothing.
+
+        A GPU that has just fallen off the bus was not taken out on purpose.
+        """
+        fell = self._xids.get(FELL_OFF_THE_BUS)
+        if (
+            reason is Reason.GPU_REMOVED
+            and fell
+            and timestamp - fell.last_timestamp < _FELL_SECONDS
+        ):
+            reason = Reason.GPU_LOST
+        states = {Reason.GPU_LOST: GpuState.LOST, Reason.GPU_REMOVED: GpuState.REMOVED}
+        self._away(states.get(reason, GpuState.FAILED), reason)
         for device in (self._board, *self._slices.values()):
             device.interrupt()
 
@@ -156,7 +181,8 @@ class GpuTracker:
 
     def _away(self, state: GpuState, reason: Reason) -> None:
         self.state = state
-        self._failures[reason] += 1
+        if state is not GpuState.REMOVED:
+            self._failures[reason] += 1
         self._fast, self._full, self._slow = FastReading(), None, SlowReading()
         self._counters.clear()
 

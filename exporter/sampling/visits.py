@@ -1,35 +1,34 @@
-"""Visits to GPUs: every known GPU is read when its readings are due."""
+"""Visits to GPUs: every GPU that the driver lists is found, and read when its readings are due."""
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from exporter.gpus import GpuError, Reader
 from exporter.model.clocks import Monotonic, UnixSeconds
+from exporter.model.devices import Gpu
 from exporter.model.readings import Reason
 from exporter.model.snapshot import GpuState
 from exporter.sampling.containers import Containers
-from exporter.sampling.session import Session
-from exporter.sampling.slots import Slot, Ticks, Visit, visit
+from exporter.sampling.errors import as_gpu_error, fault
+from exporter.sampling.session import Opened, Session
+from exporter.sampling.slots import Place, Slot, Ticks, Visit, Workers, make_place, visit
 from exporter.sampling.tracker import GpuTracker
-from exporter.sampling.worker import Worker
 
 _LOG: Final = logging.getLogger(__name__)
-
-_REVIVE_SECONDS: Final = 60.0
-"""How often a new session is opened while a GPU is away.
-
-A GPU that went away comes back only to a new session with the driver. Opening one costs some 10 ms
-of CPU and a second or two without readings, in which no events are seen either.
-"""
 
 
 class Visits:
     """Reads each GPU on a thread of its own, at most one visit at a time.
 
-    A GPU is *away* while it has no data: because a visit failed, because a visit has not returned
-    by the deadline, or because the driver no longer lists the GPU. Its data vanish at once, and
-    come back with the next visit that succeeds. One GPU that is away does not hold up the others.
+    A GPU is *away* while it has no data: because a visit failed, because a visit hangs, or because
+    the driver does not list the GPU. Its data vanish at once, and come back with the next visit
+    that succeeds. One GPU that is away does not hold up the others.
+
+    The driver numbers GPUs anew in each session, so the first call on each number finds out which
+    GPU it is. A number of which that can't be found out is taken for the GPU that had it last,
+    unless that GPU is elsewhere now, or else for one called such as ``GPU-at-index-3``.
 
     ``on_change`` is called when the snapshot has to show something new, and ``on_return`` when
     every visit has returned or hangs.
@@ -41,7 +40,7 @@ class Visits:
         containers: Containers,
         *,
         ticks: Ticks,
-        workers: Callable[[str], Worker],
+        workers: Workers,
         clock: Callable[[], Monotonic],
         wall: Callable[[], UnixSeconds],
         on_change: Callable[[], None],
@@ -56,7 +55,9 @@ class Visits:
         self._on_change = on_change
         self._on_return = on_return
         self._slots: dict[str, Slot] = {}
-        self._revive_due = Monotonic(0.0)
+        self._places: list[Place] = []
+        self._present: Mapping[str, bool] | None = None
+        self._unlisted_noted = True
 
     @property
     def slots(self) -> Mapping[str, Slot]:
@@ -64,119 +65,223 @@ class Visits:
         return self._slots
 
     @property
+    def places(self) -> list[Place]:
+        """The driver's numbers of all sessions so far, in order."""
+        return self._places
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a call on a GPU hangs."""
+        return any(place.is_late for place in self._places)
+
+    @property
     def all_returned(self) -> bool:
-        """Whether no visit is under way."""
-        return all(slot.started is None for slot in self._slots.values())
+        """Whether no call on a GPU is under way."""
+        return all(p.started is None and p.ear.waiting_since is None for p in self._places)
 
     def step(self, now: Monotonic) -> None:
-        """Start the visits that are due, and note the ones that are late."""
-        for slot in self._slots.values():
-            self._visit(slot, now)
-        self._revive(now)
+        """Start the visits that are due, and note the ones that hang."""
+        for place in self._places:
+            self._visit(place, now)
 
     def stop(self) -> None:
         """Let each thread end that does not hang in a call."""
-        for slot in self._slots.values():
-            slot.worker.stop()
+        for place in self._places:
+            place.stop()
 
-    def opened(self, readers: Sequence[Reader]) -> None:
-        """Take the GPUs that a new session lists, and visit each of them."""
-        listed = {reader.gpu.uuid: reader for reader in readers}
-        for uuid, slot in list(self._slots.items()):
-            if uuid not in listed and not slot.tracker.identified:
-                slot.worker.stop()  # it stood in for a GPU that has a name now
-                del self._slots[uuid]
-        for uuid, reader in listed.items():
-            if uuid not in self._slots:
-                tracker = GpuTracker(reader.gpu, self._ticks.peak_window)
-                worker = self._workers(f"gpu-{reader.gpu.index}")
-                self._slots[uuid] = Slot(tracker, worker)
+    def opened(self, opened: Opened) -> None:
+        """Take the numbers that a new session has, and find out which GPUs they are."""
+        readers = {reader.index: reader for reader in opened.readers}
+        for number in range(len(self._places), max(readers, default=-1) + 1):
+            self._places.append(make_place(number, self._workers))
+        for slot in self._slots.values():
+            slot.place = None
+        self._present, self._unlisted_noted = opened.present, False
         now = self._clock()
-        for uuid, slot in self._slots.items():
-            slot.reader = listed.get(uuid)
-            slot.read_everything_next()
-            if slot.reader is None:
-                self._failed(slot, GpuError(Reason.GPU_LOST, "the driver no longer lists it"))
-            self._visit(slot, now)
+        for place in self._places:
+            place.begin(readers.get(place.number))
+            self._visit(place, now)
+        self._note_unlisted()
 
     def lost(self, error: GpuError) -> None:
         """Note that the session has ended: every GPU is away."""
         for slot in self._slots.values():
-            slot.reader = None
-            if not slot.hung:
+            slot.place = None
+            if slot.tracker.state not in {GpuState.HUNG, GpuState.REMOVED}:
                 self._failed(slot, error)
+        for place in self._places:
+            place.slot = None
         self._on_change()
 
-    def _revive(self, now: Monotonic) -> None:
-        """Open a new session now and then while GPUs are away, but never while a visit hangs."""
-        slots = self._slots.values()
-        if all(slot.tracker.state is GpuState.OK for slot in slots):
-            self._revive_due = Monotonic(now + _REVIVE_SECONDS)
-        elif now >= self._revive_due and not any(slot.hung for slot in slots):
-            self._revive_due = Monotonic(now + _REVIVE_SECONDS)
-            self._session.restart()
+    def present(self, present: Mapping[str, bool] | None) -> None:
+        """Take which GPUs the node has now: one that it no longer has is no loss."""
+        self._present = present
+        for slot in self._slots.values():
+            if slot.tracker.state is GpuState.LOST and self._is_removed(slot):
+                self._away(slot)
 
-    def _visit(self, slot: Slot, now: Monotonic) -> None:
-        if slot.started is not None:
-            if now - slot.started >= self._ticks.read_deadline and not slot.hung:
-                self._hung(slot)
+    def _visit(self, place: Place, now: Monotonic) -> None:
+        if place.started is not None:
+            if not place.is_late and place.hangs(now, self._ticks.read_deadline):
+                self._late(place)
             return
-        if slot.reader is None or not self._session.is_open:
+        reader, slot = place.reader, place.slot
+        if reader is None or not self._session.is_open:
             return
-        due = slot.start(now, self._ticks)
-        reader, processes = slot.reader, self._containers.splits(slot.uuid)
-        slot.worker.submit(
+        place.start(now)
+        if slot is None:
+            place.worker.submit(reader.find, lambda uuid: self._returned(place, uuid))
+            return
+        due, processes = place.plan(now, self._ticks), self._containers.splits(slot.uuid)
+        place.worker.submit(
             lambda: visit(reader, due, processes=processes),
-            lambda result: self._done(slot, result),
+            lambda result: self._returned(place, result),
         )
 
-    def _done(self, slot: Slot, result: Visit | Exception) -> None:
-        slot.started = None
-        outcome = result if isinstance(result, Visit) else _as_gpu_error(slot, result)
-        if self._session.driver is None:
+    def _returned(self, place: Place, result: str | Visit | Exception) -> None:
+        place.started, place.is_late = None, False
+        now, slot = self._clock(), place.slot
+        if self._session.driver is None or place.reader is None:
             pass  # the result came too late: it is about a driver that is gone
-        elif isinstance(outcome, Visit):
-            self._take(slot, outcome, self._clock())
-        elif outcome.reason.ends_session:
-            self._session.lose(outcome)
+        elif isinstance(result, Exception):
+            error = as_gpu_error(result)
+            if error.reason.ends_session:
+                self._session.lose(error)
+            else:
+                place.read_everything_next()
+                self._failed(slot or self._stand_in(place), error)
+        elif isinstance(result, Visit):
+            if slot is not None:
+                self._take(place, slot, result, now)
         else:
-            self._failed(slot, outcome)
-        if all(s.started is None or s.hung for s in self._slots.values()):
+            self._found(place, place.reader, result)
+            if place.slot is not None:
+                self._visit(place, now)
+        self._note_unlisted()
+        if all(p.started is None or p.is_late for p in self._places):
             self._on_return()
 
-    def _take(self, slot: Slot, result: Visit, now: Monotonic) -> None:
+    def _found(self, place: Place, reader: Reader, uuid: str) -> None:
+        """Take the GPU's UUID, which is empty if it can't be read."""
+        slot = self._slots.get(uuid) if uuid else self._stand_in(place)
+        if slot is not None and slot.place is not None:
+            twin = f"it has the UUID of GPU {slot.place.number}, {uuid}"
+            self._failed(self._stand_in(place), GpuError(Reason.IMPLAUSIBLE, twin))
+            return
+        self._forget_stand_in(place, slot)
+        if slot is None:
+            gpu = Gpu(uuid=uuid, index=self._free_index(place), model="")
+            slot = self._slots[uuid] = self._slot(gpu, place.number)
+        slot.number, slot.place, place.slot = place.number, place, slot
+        self._unlisted_noted = False
+        slot.tracker.numbered(place.number, self._clock())
+        reader.known_as(slot.uuid, slot.tracker.gpu.index)
+
+    def _take(self, place: Place, slot: Slot, result: Visit, now: Monotonic) -> None:
         tracker, readings, timestamp = slot.tracker, result.readings, self._wall()
-        if tracker.state is not GpuState.OK:
+        if not slot.is_ok:
             _LOG.info("GPU can be read again", extra={"uuid": slot.uuid})
+            place.ear.due = now
             self._on_change()
+        slot.error, place.is_read = None, True
         steps = tracker.take(readings, now, timestamp)
         self._containers.book(tracker.view, readings, steps, now, timestamp)
         if readings.full is not None:
             slot.full_seconds = result.full_seconds
             self._on_change()
 
-    def _failed(self, slot: Slot, error: GpuError) -> None:
-        before = slot.tracker.state
-        slot.tracker.failed(error.reason)
-        self._without_data(slot, before, str(error))
-
-    def _hung(self, slot: Slot) -> None:
+    def _late(self, place: Place) -> None:
+        place.is_late = True
+        place.read_everything_next()
+        slot = place.slot or self._stand_in(place)
         before = slot.tracker.state
         slot.tracker.hung()
-        self._without_data(slot, before, f"no answer in {self._ticks.read_deadline:g} s")
+        error = GpuError(Reason.TIMEOUT, f"no answer in {self._ticks.read_deadline:g} s")
+        self._without_data(slot, before, error)
+        self._note_unlisted()
 
-    def _without_data(self, slot: Slot, before: GpuState, message: str) -> None:
-        slot.read_everything_next()
-        slot.full_seconds = None
-        self._containers.away(slot.uuid, lost=slot.tracker.state is GpuState.LOST)
-        if slot.tracker.state is not before:
+    def _failed(self, slot: Slot, error: GpuError) -> None:
+        before = slot.tracker.state
+        slot.tracker.failed(error.reason, self._wall())
+        self._without_data(slot, before, error)
+
+    def _without_data(self, slot: Slot, before: GpuState, error: GpuError) -> None:
+        slot.error, slot.full_seconds = error, None
+        state = slot.tracker.state
+        self._containers.away(slot.uuid, lost=state is GpuState.LOST)
+        if state is not before:
             self._on_change()
-            _LOG.warning("GPU is %s: %s", slot.tracker.state, message, extra=slot.log_fields)
+            level = logging.INFO if state is GpuState.REMOVED else logging.WARNING
+            _LOG.log(
+                level, "GPU is %s: %s", state, error, extra=slot.log_fields, exc_info=fault(error)
+            )
+
+    def _note_unlisted(self) -> None:
+        """Once all numbers are found, or hang: note the GPUs that none of them is."""
+        pending = any(
+            place.slot is None and place.started is not None and not place.is_late
+            for place in self._places
+        )
+        if self._unlisted_noted or pending or not self._session.is_open:
+            return
+        self._unlisted_noted = True
+        guessed = {self._guess(place) for place in self._places if place.reader}
+        for uuid, slot in list(self._slots.items()):
+            if slot.place is not None or uuid in guessed:
+                continue
+            if not slot.tracker.identified:
+                del self._slots[uuid]  # it stood in for a GPU that has a name now
+            elif slot.number is not None:
+                slot.number = None
+                self._away(slot)
+
+    def _away(self, slot: Slot) -> None:
+        if self._is_removed(slot):
+            self._failed(slot, GpuError(Reason.GPU_REMOVED, "it was taken out of the driver"))
+        else:
+            self._failed(slot, GpuError(Reason.GPU_LOST, "the driver no longer lists it"))
+
+    def _is_removed(self, slot: Slot) -> bool:
+        address = slot.tracker.gpu.pci_bus_id
+        return bool(address and self._present) and not (self._present or {}).get(address or "")
+
+    def _guess(self, place: Place) -> str:
+        """Return the UUID of the GPU that a number which is not found is taken for."""
+        if place.slot is not None:
+            return place.slot.uuid
+        for uuid, slot in self._slots.items():
+            if slot.number == place.number and slot.place is None:
+                return uuid
+        return _stand_in_name(place)
+
+    def _stand_in(self, place: Place) -> Slot:
+        uuid = self._guess(place)
+        if uuid not in self._slots:
+            gpu = Gpu(uuid=uuid, index=place.number, model="")
+            self._slots[uuid] = self._slot(gpu, place.number)
+        return self._slots[uuid]
+
+    def _forget_stand_in(self, place: Place, found: Slot | None) -> None:
+        name = _stand_in_name(place)
+        stand_in = self._slots.get(name)
+        if stand_in is not None and stand_in is not found and not stand_in.tracker.identified:
+            del self._slots[name]
+            self._on_change()
+
+    def _slot(self, gpu: Gpu, number: int) -> Slot:
+        return Slot(GpuTracker(gpu, self._ticks.peak_window), number)
+
+    def _free_index(self, place: Place) -> int:
+        """Return the number that a GPU is shown under for good: its own, if no other has it.
+
+        The driver numbers GPUs anew when one comes or goes. Those that are known keep theirs, so
+        that no series changes its labels; a GPU that is gone for good leaves it to the next.
+        """
+        gone = {GpuState.LOST, GpuState.REMOVED}
+        taken = {s.tracker.gpu.index for s in self._slots.values() if s.tracker.state not in gone}
+        numbers = itertools.chain([place.number], itertools.count(len(self._places)))
+        return next(number for number in numbers if number not in taken)
 
 
-def _as_gpu_error(slot: Slot, error: Exception) -> GpuError:
-    """Return the error as one of the GPU: a fault in a backend's code costs only this GPU."""
-    if isinstance(error, GpuError):
-        return error
-    _LOG.error("read failed", exc_info=error, extra={"uuid": slot.uuid})
-    return GpuError(Reason.UNKNOWN, f"{type(error).__name__}: {error}")
+def _stand_in_name(place: Place) -> str:
+    return f"GPU-at-index-{place.number}"

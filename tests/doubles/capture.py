@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pynvml
 
 from exporter.gpus.nvml import NvmlBackend, library
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import FastReading, FullReading, SlowReading
 
 if TYPE_CHECKING:
@@ -178,10 +179,11 @@ def read_all(
     """Make every read that the backend can make of every GPU, the full one twice."""
     readings: list[FastReading | FullReading | SlowReading] = []
     for reader in backend.readers():
+        reader.find()
         readings += [reader.read_fast(), reader.read_full()]
         pause(1.0)
         readings += [reader.read_full(), reader.read_slow()]
-    backend.wait_events(0.1)
+        reader.wait_events(0.1)
     return readings
 
 
@@ -225,7 +227,7 @@ def replay(
     monkeypatch.setattr(library, "file_on_disk", lambda handle: None)
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    return NvmlBackend(clock=monotonic, monotonic=monotonic)
+    return NvmlBackend(clock=lambda: UnixSeconds(monotonic()), monotonic=monotonic)
 
 
 def main(arguments: list[str] | None = None) -> None:

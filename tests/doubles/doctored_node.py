@@ -30,6 +30,22 @@ class FakeReader:
     hang: threading.Event | None = None
     reads: int = 0
 
+    @property
+    def index(self) -> int:
+        return self.gpu.index
+
+    @property
+    def returned(self) -> int:
+        return self.reads
+
+    def find(self) -> str:
+        return self.gpu.uuid
+
+    def known_as(self, uuid: str, index: int) -> None: ...
+
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        return []
+
     def read_fast(self) -> FastReading:
         if self.hang:
             self.hang.wait()
@@ -60,11 +76,13 @@ class FakeBackend:
     def readers(self) -> Sequence[FakeReader]:
         return self.readers_there
 
-    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        return []
-
     def close(self) -> None:
         self.closed = True
+
+    def present(self) -> None: ...
+
+    def survey(self) -> frozenset[str]:
+        return frozenset()
 
 
 def write_node(tmp_path: Path) -> Path:

@@ -128,6 +128,8 @@ class FakeDriver:
 
     def _nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> None:
         gpu = self.gpus[index.value]
+        if gate := self.blocked.get(("nvmlDeviceGetHandleByIndex_v2", gpu.uuid)):
+            gate()
         if gpu.uuid in self.lost:
             raise Refused(pynvml.NVML_ERROR_GPU_IS_LOST)
         point(handle, gpu.address)

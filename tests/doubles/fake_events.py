@@ -18,7 +18,8 @@ class FakeEvents(FakeDriver):
         self.events: deque[tuple[str, int, int]] = deque()
         """(UUID, event type, data) that are to come."""
         self.registered: dict[str, int] = {}
-        self.event_sets: set[int] = set()
+        self.event_sets: dict[int, set[str]] = {}
+        """By address: the UUIDs of the GPUs in it."""
 
     def _nvmlShutdown(self) -> None:
         super()._nvmlShutdown()
@@ -26,32 +27,33 @@ class FakeEvents(FakeDriver):
 
     def _nvmlEventSetCreate(self, event_set: Any) -> None:
         new = new_address()
-        self.event_sets.add(new)
+        self.event_sets[new] = set()
         point(event_set, new)
 
     def _nvmlEventSetFree(self, event_set: Any) -> None:
-        self.event_sets.remove(address(event_set))
-        self.registered.clear()
+        for uuid in self.event_sets.pop(address(event_set)):
+            self.registered.pop(uuid, None)
 
     def _nvmlDeviceRegisterEvents(self, handle: Any, types: Any, event_set: Any) -> None:
         device = self._device("nvmlDeviceRegisterEvents", handle)
-        assert address(event_set) in self.event_sets
         supported = device.answers["nvmlDeviceGetSupportedEventTypes"]
         if types.value & ~supported:
             raise Refused(pynvml.NVML_ERROR_NOT_SUPPORTED)
         self.registered[device.uuid] = types.value
+        self.event_sets[address(event_set)].add(device.uuid)
 
     def _nvmlEventSetWait_v2(self, event_set: Any, data: Any, timeout: Any) -> None:
-        assert address(event_set) in self.event_sets
-        if self.lost & self.registered.keys():
+        heard = self.event_sets[address(event_set)]
+        if self.lost & heard:
             raise Refused(pynvml.NVML_ERROR_GPU_IS_LOST)
-        while self.events:
-            uuid, event_type, number = self.events.popleft()
-            if self.registered.get(uuid, 0) & event_type:
-                event = data._obj
-                of = next(gpu.address for gpu in self.gpus if gpu.uuid == uuid)
-                event.device = ctypes.cast(ctypes.c_void_p(of), pynvml.c_nvmlDevice_t)
-                event.eventType, event.eventData = event_type, number
-                event.gpuInstanceId, event.computeInstanceId = 2, 0
-                return
+        for uuid, event_type, number in list(self.events):
+            if uuid in heard:
+                self.events.remove((uuid, event_type, number))
+                if self.registered.get(uuid, 0) & event_type:
+                    event = data._obj
+                    of = next(gpu.address for gpu in self.gpus if gpu.uuid == uuid)
+                    event.device = ctypes.cast(ctypes.c_void_p(of), pynvml.c_nvmlDevice_t)
+                    event.eventType, event.eventData = event_type, number
+                    event.gpuInstanceId, event.computeInstanceId = 2, 0
+                    return
         raise Refused(pynvml.NVML_ERROR_TIMEOUT)

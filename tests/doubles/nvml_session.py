@@ -1,14 +1,19 @@
 """Sessions of the backend with the NVML double."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.gpus import Reader
 from exporter.gpus.nvml import NvmlBackend
+from exporter.model.clocks import UnixSeconds
 from exporter.model.readings import FastReading, FullReading, SlowReading
 from tests.doubles.fake_nvml import FakeNvml
+
+NO_BUS = Path("/no/such/bus")
+"""The GPUs of a double are not on the bus of the machine that runs the tests."""
 
 
 class Clock:
@@ -22,6 +27,9 @@ class Clock:
         self.now += self.step
         return self.now
 
+    def wall(self) -> UnixSeconds:
+        return UnixSeconds(self())
+
 
 def opened(
     nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, clock: Clock | None = None
@@ -29,7 +37,9 @@ def opened(
     """Open a backend on the machine."""
     nvml.install(monkeypatch)
     clock = clock or Clock()
-    backend = NvmlBackend(clock=clock, monotonic=clock, sleep=nvml.slept.append)
+    backend = NvmlBackend(
+        clock=clock.wall, monotonic=clock, sleep=nvml.slept.append, devices=NO_BUS
+    )
     backend.open()
     return backend
 
@@ -38,12 +48,20 @@ def reader_of(
     nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch, clock: Clock | None = None
 ) -> Reader:
     """Give the reader of the first GPU; each look at the clock takes a second, unless told else."""
-    return opened(nvml, monkeypatch, clock or Clock(step=1.0)).readers()[0]
+    return found(opened(nvml, monkeypatch, clock or Clock(step=1.0)))[0]
+
+
+def found(backend: NvmlBackend) -> list[Reader]:
+    """List the GPUs, and look each up."""
+    readers: list[Reader] = list(backend.readers())
+    for reader in readers:
+        reader.find()
+    return readers
 
 
 def identified(backend: NvmlBackend) -> list[Reader]:
     """List the GPUs, and read each once."""
-    readers = list(backend.readers())
+    readers = found(backend)
     for reader in readers:
         reader.read_fast()
     return readers

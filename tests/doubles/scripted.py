@@ -115,8 +115,35 @@ class ScriptedReader:
         self.full_extra: dict[str, object] = {}
         self.process_utilization: tuple[ProcessUtilization, ...] | None = ()
         self.error: Exception | None = None
+        self.find_error: Exception | None = None
+        self.events: list[Event] = []
+        self.event_error: Exception | None = None
         self.reads: list[str] = []
+        self.returned = 0
+        self.number: int | None = None
+        """The driver's, if it is another than the GPU's own index."""
+        self.uuid = described.uuid
+        """What the driver says."""
         self._clock = clock
+
+    @property
+    def index(self) -> int:
+        return self.gpu.index if self.number is None else self.number
+
+    def find(self) -> str:
+        if self.find_error is not None:
+            raise self.find_error
+        return self.uuid
+
+    def known_as(self, uuid: str, index: int) -> None:
+        self.gpu = replace(self.gpu, uuid=uuid, index=index)
+
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        del timeout_seconds
+        if self.event_error is not None:
+            raise self.event_error
+        events, self.events = self.events, []
+        return events
 
     def read_fast(self) -> FastReading:
         self._read("fast")
@@ -150,8 +177,9 @@ class ScriptedBackend:
         self.gpus = [ScriptedReader(each, clock) for each in described]
         self.listed: Sequence[ScriptedReader] = self.gpus
         self.open_error: GpuError | None = None
-        self.events: list[Event] = []
-        self.event_error: GpuError | None = None
+        self.on_bus: dict[str, bool] | None = None
+        self.surveyed: frozenset[str] | Exception = frozenset()
+        self.surveys = 0
         self.opened = 0
         self.closed = 0
 
@@ -164,15 +192,17 @@ class ScriptedBackend:
     def readers(self) -> Sequence[ScriptedReader]:
         return self.listed
 
-    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        del timeout_seconds
-        if self.event_error is not None:
-            raise self.event_error
-        events, self.events = self.events, []
-        return events
-
     def close(self) -> None:
         self.closed += 1
+
+    def present(self) -> dict[str, bool] | None:
+        return self.on_bus
+
+    def survey(self) -> frozenset[str]:
+        self.surveys += 1
+        if isinstance(self.surveyed, Exception):
+            raise self.surveyed
+        return self.surveyed
 
 
 class ScriptedClaims:
@@ -226,14 +256,21 @@ class Rig:
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.clock.now += 1.0
-            self.workers["events"].run()  # once: each wait for events asks for the next
+            for worker in self._ears():
+                worker.run()  # once: each wait for events asks for the next
             self.step()
 
     def step(self) -> None:
         """Step, and only then let the workers work, until all are done."""
         self.sampler.step()
-        while any(w.run() for name, w in list(self.workers.items()) if name != "events"):
+        while sum(worker.run() for worker in self._hands()):
             pass
+
+    def _ears(self) -> list[QueueWorker]:
+        return [w for name, w in self.workers.items() if name.startswith("events-")]
+
+    def _hands(self) -> list[QueueWorker]:
+        return [w for name, w in self.workers.items() if not name.startswith("events-")]
 
     def _worker(self, name: str) -> QueueWorker:
         worker = QueueWorker(hold=name in self._hold)

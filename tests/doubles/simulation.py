@@ -5,7 +5,7 @@ from pathlib import Path
 from exporter.gpus.simulated import SimulatedBackend
 from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
-from exporter.model.readings import FastReading, FullReading, SlowReading
+from exporter.model.readings import Event, FastReading, FullReading, SlowReading, XidEvent
 
 WALL = 1_800_000_000.0
 
@@ -44,6 +44,11 @@ class World:
     def read(self, index: int) -> tuple[FastReading, FullReading, SlowReading]:
         reader = self.readers[index]
         return reader.read_fast(), reader.read_full(), reader.read_slow()
+
+    def events(self) -> list[Event]:
+        """Return what has happened since the last time, oldest first."""
+        heard = [event for reader in self.readers for event in reader.wait_events(0)]
+        return sorted(heard, key=lambda e: e.timestamp if isinstance(e, XidEvent) else 0.0)
 
     def gpus(self) -> list[Gpu]:
         return [reader.read_full().gpu for reader in self.readers]

@@ -82,7 +82,7 @@ def test_the_driver(backend: NvmlBackend) -> None:
 
 def test_every_gpu_is_found(backend: NvmlBackend) -> None:
     uuids = [gpu.text("uuid") for gpu in smi.ask().all("gpu")]
-    assert [reader.gpu.uuid for reader in backend.readers()] == uuids
+    assert [reader.find() for reader in backend.readers()] == uuids
 
 
 def test_nothing_failed(gpus: list[Both]) -> None:
@@ -329,9 +329,35 @@ def test_under_load(backend: NvmlBackend) -> None:
 def test_events_can_be_waited_for(backend: NvmlBackend) -> None:
     for reader in backend.readers():
         reader.read_fast()
-    start = time.monotonic()
-    assert backend.wait_events(0.5) == ()
-    assert 0.4 < time.monotonic() - start < 5
+        start = time.monotonic()
+        assert reader.wait_events(0.5) == ()
+        assert 0.4 < time.monotonic() - start < 5
+
+
+MANY_SESSIONS = """
+import os
+from exporter.gpus.nvml import NvmlBackend
+backend = NvmlBackend()
+counts = []
+for _ in range(1000):
+    backend.open()
+    for reader in backend.readers():
+        reader.read_fast()
+    backend.close()
+    counts.append(len(os.listdir("/proc/self/fd")))
+assert counts[-1] == counts[0], (counts[0], counts[-1])
+"""
+
+
+def test_a_thousand_sessions_leave_no_file_descriptor() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", MANY_SESSIONS], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_survey_finds_the_gpus_that_can_be_read(backend: NvmlBackend) -> None:
+    assert backend.survey() == {reader.find() for reader in backend.readers()}
 
 
 def test_open_after_close(backend: NvmlBackend) -> None:

@@ -58,7 +58,7 @@ def gpu_uuid(backend: NvmlBackend) -> str:
         pytest.skip("no torch to make load with")
     if not (CGROUPS / "cgroup.controllers").exists() or not os.access(CGROUPS, os.W_OK):
         pytest.skip("no cgroup v2 to write to")
-    return backend.readers()[0].gpu.uuid
+    return backend.readers()[0].find()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Reads of all GPUs from one thread each, as the sampler makes them: the driver has to stand it."""
+"""Reads and waits for events of all GPUs, from threads of each: the driver has to stand it."""
 
 import subprocess
 import sys
@@ -23,7 +23,12 @@ def read(reader):
         reader.read_full()
         reader.read_slow()
         time.sleep(0.1)
-threads = [threading.Thread(target=read, args=(reader,)) for reader in backend.readers()]
+def listen(reader):
+    while time.monotonic() < end:
+        reader.wait_events(0.5)
+readers = backend.readers()
+threads = [threading.Thread(target=read, args=(reader,)) for reader in readers]
+threads += [threading.Thread(target=listen, args=(reader,)) for reader in readers]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 backend.close()

@@ -67,8 +67,8 @@ class Asker:
 
     def __init__(self, clock: Callable[[], float], gpu: str = "") -> None:
         self._clock = clock
-        self._gpu = gpu
-        """For people who read the log."""
+        self.gpu = gpu
+        """Its UUID, for people who read the log."""
         self._logged: dict[str, float] = {}
         """When each kind of exception was logged last."""
         self._unsupported: set[tuple[str, object]] = set()
@@ -180,5 +180,5 @@ class Asker:
                 "%s: the driver's answer makes no sense: %s",
                 field,
                 error,
-                extra={"uuid": self._gpu},
+                extra={"uuid": self.gpu},
             )

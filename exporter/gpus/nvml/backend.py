@@ -3,30 +3,30 @@
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 
-from exporter.gpus import GpuError, Reader
+from exporter.gpus import GpuError
+from exporter.gpus.nvml import pci
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.bounds import counted
-from exporter.gpus.nvml.events import Events
 from exporter.gpus.nvml.gate import Gate, Trails
-from exporter.gpus.nvml.identity import look_up
 from exporter.gpus.nvml.library import CallError, Library, driver_error, nvml
-from exporter.gpus.nvml.nameless import NamelessGpu
 from exporter.gpus.nvml.reader import NvmlReader
+from exporter.gpus.nvml.survey import Surveys
 from exporter.gpus.nvml.turnstile import Turnstile
+from exporter.model.clocks import UnixSeconds, unix_time
 from exporter.model.devices import Driver
-from exporter.model.readings import Event, Reason
-
-_NEW_GPU_SECONDS = 0.1
-"""How long to wait for events while a GPU has not been read yet, so that it is heard soon."""
+from exporter.model.readings import Reason
 
 
 class NvmlBackend:
     """NVIDIA GPUs through NVML; a :class:`~exporter.gpus.Backend`.
 
     ``clock`` gives Unix seconds for events, ``monotonic`` seconds to measure intervals with, and
-    ``sleep`` waits where no GPU can tell events. NVML is loaded by ``open``, not before.
+    ``sleep`` waits where a GPU can't be heard yet. ``devices`` is the kernel's folder of PCI
+    devices. NVML is loaded by ``open``, not before.
     """
 
     name = "nvml"
@@ -34,20 +34,21 @@ class NvmlBackend:
     def __init__(
         self,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], UnixSeconds] = unix_time,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
+        devices: Path = pci.DEVICES,
     ) -> None:
         self._wall = clock
         self._monotonic = monotonic
+        self._sleep = sleep
+        self._devices = devices
         self._library = Library()
+        self._surveys = Surveys()
+        self._turnstile = Turnstile()
         self._trails: defaultdict[str, Trails] = defaultdict(dict)
         """Of the counters of each GPU, by its UUID."""
-        self._events = Events(clock, sleep)
-        self._turnstile = Turnstile()
-        self._known: dict[str, NvmlReader] = {}
-        self._last_listed: list[str] = []
-        """UUIDs by index, also those of the last session."""
+        self._readers: list[NvmlReader] = []
         self._is_open = False
 
     def open(self) -> Driver:
@@ -60,7 +61,7 @@ class NvmlBackend:
         except CallError as error:
             self.close()
             raise driver_error("driver version", error) from error
-        gate = Gate(Asker(self._monotonic), self._monotonic, {})
+        gate = Gate(Asker(self._monotonic), self._monotonic)
         driver = gate.piece(
             "driver", Driver, vendor="nvidia", version=version, cuda_version=_cuda_version()
         )
@@ -69,8 +70,8 @@ class NvmlBackend:
             raise GpuError(Reason.IMPLAUSIBLE, f"no driver has the version {version!r}")
         return driver
 
-    def readers(self) -> Sequence[Reader]:
-        """List the GPUs that are there now, by index. A GPU that was known keeps its reader.
+    def readers(self) -> Sequence[NvmlReader]:
+        """Return a reader for each GPU that the driver counts, and make no call on any GPU.
 
         Raises :class:`GpuError` when the driver is gone, or can't count them.
         """
@@ -78,58 +79,38 @@ class NvmlBackend:
             count = counted("number of GPUs", nvml.nvmlDeviceGetCount())
         except CallError as error:
             raise driver_error("nvmlDeviceGetCount", error) from error
-        found = [self._reader(index) for index in range(count)]
-        named = {reader.gpu.uuid for reader in found if reader}
-        readers = [reader or self._nameless(index, named) for index, reader in enumerate(found)]
-        self._last_listed = [reader.gpu.uuid for reader in readers]
+        readers = [
+            NvmlReader(
+                index,
+                clock=self._monotonic,
+                wall=self._wall,
+                sleep=self._sleep,
+                trails_of=lambda uuid: self._trails[uuid],
+                is_bound=lambda address: pci.is_bound(address, self._devices),
+                turnstile=self._turnstile,
+            )
+            for index in range(count)
+        ]
+        self._readers += readers
         return readers
-
-    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        """Block until an event, at most for the timeout. Raises :class:`GpuError`."""
-        readers = self._known.values()
-        if any(reader.is_new for reader in readers):
-            timeout_seconds = min(timeout_seconds, _NEW_GPU_SECONDS)
-        sources = [source for reader in readers if (source := reader.source)]
-        return self._events.wait(sources, timeout_seconds)
 
     def close(self) -> None:
         """Let go of the driver. No other call may be under way. Never raises."""
         if not self._is_open:
             return
         self._is_open = False
-        for reader in self._known.values():
+        for reader in self._readers:
             reader.close()
-        self._known = {}
-        self._events.close()
+        self._readers = []
         self._library.shut_down()
 
-    def _reader(self, index: int) -> NvmlReader | None:
-        try:
-            handle, uuid = look_up(index)
-        except GpuError as error:
-            if error.reason.ends_session:
-                raise
-            return None
-        if uuid not in self._known:
-            # A new mapping, for events are waited for on a thread of their own.
-            reader = NvmlReader(
-                handle,
-                uuid,
-                index,
-                clock=self._monotonic,
-                wall=self._wall,
-                trails=self._trails[uuid],
-                turnstile=self._turnstile,
-            )
-            self._known = {**self._known, uuid: reader}
-        return self._known[uuid]
+    def present(self) -> Mapping[str, bool] | None:
+        """Return the node's GPUs by PCI address, each with whether it is bound to the driver."""
+        return pci.present(self._devices)
 
-    def _nameless(self, index: int, named: Collection[str]) -> NamelessGpu:
-        """Take it for the GPU that was there last, unless that one is elsewhere now."""
-        last = dict(enumerate(self._last_listed)).get(index)
-        if last is None or last in named:
-            last = f"GPU-at-index-{index}"
-        return NamelessGpu(last, index)
+    def survey(self) -> AbstractSet[str]:
+        """Return the UUIDs of the GPUs that a new session could read. Raises :class:`GpuError`."""
+        return self._surveys.run()
 
 
 def _cuda_version() -> int | None:

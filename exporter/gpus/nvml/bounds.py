@@ -285,6 +285,7 @@ TABLE: Mapping[type, Mapping[str, Bound]] = MappingProxyType(
             "temperature_threshold_celsius": Each(_CELSIUS),
             "pcie_link_generation_max": _PCIE_GENERATION,
             "pcie_link_width_max": _PCIE_WIDTH,
+            "numbers": Made(tuple),  # ours
         },
         Slice: {
             "uuid": Text(),

@@ -1,13 +1,14 @@
-"""The driver's events, of all GPUs in one event set."""
+"""The driver's events of one GPU, in an event set of its own."""
 
 import contextlib
-import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pynvml
 
+from exporter.gpus import GpuError
+from exporter.gpus.nvml.gate import Gate
 from exporter.gpus.nvml.identity import Handle
 from exporter.gpus.nvml.library import CallError, gpu_error, nvml
 from exporter.model.clocks import UnixSeconds
@@ -28,6 +29,9 @@ CHANGES = (
 _AT_MOST = 64
 """Events taken at a time: a storm must not keep us from handing them over."""
 
+_UNREAD_SECONDS = 0.1
+"""How long to wait while the GPU has not been read yet, so that it is heard soon."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -39,40 +43,47 @@ class Source:
 
 
 class Events:
-    """Waits for events. For one thread. ``clock`` gives Unix seconds, ``sleep`` waits seconds."""
+    """Waits for one GPU's events, on one thread.
 
-    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], object]) -> None:
+    Each GPU has a set of its own: a call on a GPU that hangs, or a GPU that is lost, silences no
+    other. ``gate`` checks what is reported; ``clock`` gives Unix seconds, ``sleep`` waits seconds.
+    """
+
+    def __init__(
+        self, gate: Gate, clock: Callable[[], UnixSeconds], sleep: Callable[[float], object]
+    ) -> None:
+        self._gate = gate
         self._clock = clock
         self._sleep = sleep
         self._set: Any = None
-        self._asked: dict[str, int] = {}
-        self._uuids: dict[int | None, str] = {}
+        self._attachment = 0
+        self._uuid = ""
+        """Of the GPU that was heard last; empty as long as none was."""
 
-    def wait(self, sources: Iterable[Source], timeout_seconds: float) -> tuple[Event, ...]:
-        """Hear from ``sources`` until an event comes or the time is over.
+    def wait(self, source: Source | None, timeout_seconds: float) -> tuple[Event, ...]:
+        """Hear from ``source`` until an event comes or the time is over.
 
-        Raises :class:`~exporter.gpus.GpuError`, after which a wait starts anew.
+        A GPU that is away has no source; it is heard as long as the set can be waited for, since
+        the XID that says why comes late. Raises :class:`~exporter.gpus.GpuError`, after which a
+        wait starts anew.
         """
-        self._register(sources)
-        if not self._uuids:
-            self._sleep(timeout_seconds)
+        if source is not None and source.attachment != self._attachment:
+            self._register(source)
+        if self._set is None:
+            # Nobody knows when one that is away is back: nothing is gained by looking often.
+            self._sleep(timeout_seconds if self._uuid else min(timeout_seconds, _UNREAD_SECONDS))
             return ()
-        events: list[Event] = []
+        raw: list[Any] = []
         timeout = round(timeout_seconds * 1000)
         try:
             for _ in range(_AT_MOST):
-                events += self._translate(nvml.nvmlEventSetWait_v2(self._set, timeout))
+                raw.append(nvml.nvmlEventSetWait_v2(self._set, timeout))
                 timeout = 0
         except CallError as error:
-            if error.code == pynvml.NVML_ERROR_TIMEOUT:
-                return tuple(events)
-            self.close()
-            if error.reason not in {Reason.GPU_LOST, Reason.RESET_REQUIRED}:
+            if error.code != pynvml.NVML_ERROR_TIMEOUT:
+                self.close()
                 raise gpu_error("events", error) from error
-            # One GPU's trouble, which its reader tells. The set would say nothing more about the
-            # others: the next wait makes one of those that are left.
-            self._sleep(timeout / 1000)
-        return tuple(events)
+        return self._translated(raw)
 
     def close(self) -> None:
         """Let go of the set. Never raises."""
@@ -81,39 +92,38 @@ class Events:
             with contextlib.suppress(CallError):
                 nvml.nvmlEventSetFree(self._set)
         self._set = None
-        self._asked.clear()
-        self._uuids.clear()
+        self._attachment = 0
 
-    def _register(self, sources: Iterable[Source]) -> None:
-        for source in sources:
-            if self._asked.get(source.uuid) == source.attachment:
-                continue
-            try:
-                if self._set is None:
-                    self._set = nvml.nvmlEventSetCreate()
-                supported = nvml.nvmlDeviceGetSupportedEventTypes(source.handle)
-                if wanted := supported & (XID | CHANGES):
-                    nvml.nvmlDeviceRegisterEvents(source.handle, wanted, self._set)
-                    self._uuids[_address(source.handle)] = source.uuid
-            except CallError as error:
-                reason = error.reason
-                if reason.ends_session:
-                    self.close()
-                    raise gpu_error("events", error) from error
-                if reason is not Reason.NOT_SUPPORTED:
-                    # Its reader says what is wrong with it. Tried again before the next wait.
-                    continue
-            self._asked[source.uuid] = source.attachment
+    def _register(self, source: Source) -> None:
+        self.close()
+        try:
+            supported = nvml.nvmlDeviceGetSupportedEventTypes(source.handle)
+            if not supported & XID:
+                raise GpuError(Reason.NOT_SUPPORTED, "events: the GPU reports no XIDs")
+            self._set = nvml.nvmlEventSetCreate()
+            nvml.nvmlDeviceRegisterEvents(source.handle, supported & (XID | CHANGES), self._set)
+        except CallError as error:
+            self.close()
+            raise gpu_error("events", error) from error
+        self._attachment, self._uuid = source.attachment, source.uuid
 
-    def _translate(self, event: Any) -> tuple[Event, ...]:
-        uuid = self._uuids.get(_address(event.device))
-        if uuid is None:
-            return ()
-        if event.eventType & XID:
-            # Under MIG the event also tells the instances; the XID is counted for the board.
-            return (XidEvent(uuid, UnixSeconds(self._clock()), event.eventData),)
-        return (GpuChanged(uuid),)
-
-
-def _address(handle: Handle) -> int | None:
-    return ctypes.cast(handle, ctypes.c_void_p).value
+    def _translated(self, raw: list[Any]) -> tuple[Event, ...]:
+        """Raise :class:`GpuError` if all that came is implausible."""
+        events: list[Event] = []
+        for event in raw:
+            made: Event | None
+            if event.eventType & XID:
+                # Under MIG the event also names the instances; the XID is counted for the board.
+                made = self._gate.piece(
+                    "events",
+                    XidEvent,
+                    gpu_uuid=self._uuid,
+                    timestamp=self._clock(),
+                    xid=event.eventData,
+                )
+            else:
+                made = self._gate.piece("events", GpuChanged, gpu_uuid=self._uuid)
+            events += [made] if made is not None else []
+        if raw and not events:
+            raise GpuError(Reason.IMPLAUSIBLE, f"events: no XID has the number {raw[0].eventData}")
+        return tuple(events)

@@ -67,16 +67,16 @@ Trails = dict[tuple[object, ...], Trail]
 class Gate:
     """Makes one GPU's objects from raw values.
 
-    ``asker`` takes note of what is implausible, by field. ``trails`` are those of the GPU's
-    counters, and outlive a session with the driver, as the counters do. ``clock`` is monotonic, in
-    seconds. :attr:`board` is set from what has passed.
+    ``asker`` takes note of what is implausible, by field. ``clock`` is monotonic, in seconds.
     """
 
-    def __init__(self, asker: Asker, clock: Callable[[], float], trails: Trails) -> None:
+    def __init__(self, asker: Asker, clock: Callable[[], float]) -> None:
         self.asker = asker
         self.board = Board()
+        """To be set from what has passed."""
+        self.trails: Trails = {}
+        """Where the counters were. To be set: they outlive a session with the driver."""
         self._clock = clock
-        self._trails = trails
 
     def reading(self, kind: type[R], **raw: Any) -> R:
         """Make a reading, with all failures since the last one. What is implausible is absent."""
@@ -135,7 +135,7 @@ class Gate:
         rate = bound.rate(where) if isinstance(bound, Counter) else None
         if not isinstance(bound, Counter) or rate is None:
             return value
-        value = self._trails.setdefault(key, Trail()).follow(value, rate, self._clock())
+        value = self.trails.setdefault(key, Trail()).follow(value, rate, self._clock())
         return int(value) if bound.whole else value
 
 

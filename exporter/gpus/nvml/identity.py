@@ -10,7 +10,7 @@ from exporter.gpus import GpuError
 from exporter.gpus.nvml.asking import Asker
 from exporter.gpus.nvml.bounds import Board, counted, flag
 from exporter.gpus.nvml.gate import Gate
-from exporter.gpus.nvml.library import CallError, gpu_error, nvml
+from exporter.gpus.nvml.library import CallError, nvml
 from exporter.model.devices import Gpu, Slice
 from exporter.model.readings import Reason
 
@@ -86,15 +86,6 @@ class Identity:
     fans: int
     clock_events: int
     """Mask of the clock event reasons that the board can tell."""
-
-
-def look_up(index: int) -> tuple[Handle, str]:
-    """Return handle and UUID of the GPU at ``index``. Raises :class:`~exporter.gpus.GpuError`."""
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        return handle, nvml.nvmlDeviceGetUUID(handle)
-    except CallError as error:
-        raise gpu_error(f"GPU {index}", error) from error
 
 
 def read_layout(handle: Handle, asker: Asker) -> Layout | None:

@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import os
 from _ctypes import dlclose
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -99,11 +101,26 @@ def reason_of(code: int) -> Reason:
     return REASONS.get(code, Reason.UNKNOWN)
 
 
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
+"""Stands for a byte of a text that is not UTF-8, and for a character that can't be printed."""
+
+_ON_RETURN: ContextVar[Callable[[], None]] = ContextVar("on_return", default=lambda: None)
+
+
+@contextmanager
+def returning(on_return: Callable[[], None]) -> Iterator[None]:
+    """Have ``on_return`` called whenever a call of this thread returns, until the block ends."""
+    token = _ON_RETURN.set(on_return)
+    try:
+        yield
+    finally:
+        _ON_RETURN.reset(token)
+
+
 def attempt(call: Callable[[], T]) -> T:
     """Make a call of pynvml. Raises :class:`CallError`, whatever pynvml raises.
 
-    pynvml decodes texts strictly. A text that is not UTF-8 is returned with the characters replaced
-    that can't be decoded, and so is a character that can't be printed.
+    pynvml decodes texts strictly. Here a text that is not UTF-8 costs its characters alone.
     """
     try:
         answer = call()
@@ -115,11 +132,13 @@ def attempt(call: Callable[[], T]) -> T:
         answer = error.object.decode(errors="replace")  # type: ignore[assignment]
     except Exception as error:
         raise CallError(pynvml.NVML_ERROR_UNKNOWN, error) from error
+    finally:
+        _ON_RETURN.get()()
     return _printable(answer) if isinstance(answer, str) else answer  # type: ignore[return-value]
 
 
 def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if c.isprintable() else UNREADABLE for c in text)
 
 
 class _Functions:

@@ -1,7 +1,7 @@
 """One GPU, read on three ticks."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,59 +12,91 @@ from exporter.gpus import GpuError
 from exporter.gpus.nvml import reads
 from exporter.gpus.nvml.accounting import Accounting
 from exporter.gpus.nvml.asking import Asker
-from exporter.gpus.nvml.events import Source
+from exporter.gpus.nvml.events import Events, Source
 from exporter.gpus.nvml.gate import Gate, Trails
 from exporter.gpus.nvml.gpm import Gpm
 from exporter.gpus.nvml.identity import Handle, Identity, Layout, identify, read_layout
-from exporter.gpus.nvml.library import CallError, gpu_error, nvml
+from exporter.gpus.nvml.library import UNREADABLE, CallError, gpu_error, nvml, returning
 from exporter.gpus.nvml.processes import ProcessSamples
 from exporter.gpus.nvml.samples import UtilizationSamples
 from exporter.gpus.nvml.slow import slow
 from exporter.gpus.nvml.turnstile import Turnstile
+from exporter.model.clocks import UnixSeconds
 from exporter.model.devices import Gpu
-from exporter.model.readings import FastReading, FullReading, Reason, SlowReading
+from exporter.model.readings import Event, FastReading, FullReading, Reason, SlowReading
 
 
 class NvmlReader:
-    """Reads one GPU, found again by its UUID after a loss. For one thread at a time.
+    """Reads the GPU with the driver's number ``index``; a :class:`~exporter.gpus.Reader`.
 
-    ``clock`` is monotonic, in seconds; ``wall`` gives Unix seconds. ``trails`` are those of the
-    GPU's counters. All readers of a session share ``turnstile``.
+    After a loss it is found again by its UUID. ``clock`` is monotonic, in seconds; ``wall`` gives
+    Unix seconds; ``sleep`` waits seconds. ``trails_of`` gives the trails of a GPU's counters by its
+    UUID, and ``is_bound`` whether the driver has the GPU at a PCI address. All readers of a session
+    share ``turnstile``.
     """
 
     def __init__(
         self,
-        handle: Handle,
-        uuid: str,
         index: int,
         *,
         clock: Callable[[], float],
-        wall: Callable[[], float],
-        trails: Trails,
+        wall: Callable[[], UnixSeconds],
+        sleep: Callable[[float], object],
+        trails_of: Callable[[str], Trails],
+        is_bound: Callable[[str | None], bool | None],
         turnstile: Turnstile,
     ) -> None:
-        self._asker = Asker(clock, uuid)
-        self._gate = Gate(self._asker, clock, trails)
+        self._index = index
+        self._asker = Asker(clock)
+        self._gate = Gate(self._asker, clock)
         self._wall = wall
+        self._trails_of = trails_of
+        self._is_bound = is_bound
         self._gpm = Gpm(self._gate, clock, turnstile)
         self._samples = UtilizationSamples()
         self._processes = ProcessSamples()
         self._accounting = Accounting()
-        self._handle: Handle | None = handle
+        self._events = Events(Gate(Asker(clock), clock), wall, sleep)
+        self._handle: Handle | None = None
+        self._uuid = ""
+        """The GPU's own, as it was found; empty if it can't be read."""
         self._layout = Layout()
-        self._identity = Identity(Gpu(uuid=uuid, index=index, model=""), fans=0, clock_events=0)
+        self._identity = Identity(Gpu(uuid="", index=index, model=""), fans=0, clock_events=0)
         self._attachments = itertools.count(1)
-        self.source: Source | None = None
-        """To hear of events from; ``None`` until the GPU is identified, and while it is lost."""
+        self._source: Source | None = None
+        """To hear of events from; ``None`` until the GPU is identified, and while it is away."""
+        self._returned = 0
+
+    @property
+    def index(self) -> int:
+        return self._index
 
     @property
     def gpu(self) -> Gpu:
         return self._identity.gpu
 
     @property
-    def is_new(self) -> bool:
-        """Whether the GPU has been found, and has not been identified yet."""
-        return self._handle is not None and self.source is None
+    def returned(self) -> int:
+        return self._returned
+
+    def find(self) -> str:
+        with self._counting():
+            self._let_go()
+            try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(self._index)
+                uuid = str(nvml.nvmlDeviceGetUUID(handle))
+            except CallError as error:
+                raise gpu_error(f"GPU {self._index}", error) from error
+        self._handle, self._uuid = handle, "" if UNREADABLE in uuid else uuid
+        if not self.gpu.uuid:
+            self.known_as(uuid, self._index)
+        return self._uuid
+
+    def known_as(self, uuid: str, index: int) -> None:
+        self._asker.gpu = uuid
+        self._gate.trails = self._trails_of(uuid)
+        self._identity = replace(self._identity, gpu=Gpu(uuid=uuid, index=index, model=""))
+        self._source = None  # identified anew, by this name
 
     def read_fast(self) -> FastReading:
         with self._reading() as handle:
@@ -100,8 +132,12 @@ class NvmlReader:
                 self._know(power_limit_watts=reading.power_limit_watts)
             return reading
 
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        return self._events.wait(self._source, timeout_seconds)
+
     def close(self) -> None:
         """Free what NVML keeps for us, and let go of the handle. Never raises."""
+        self._events.close()
         self._let_go()
 
     def _know(self, **limits: Any) -> None:
@@ -115,33 +151,48 @@ class NvmlReader:
 
     @contextmanager
     def _reading(self) -> Iterator[Handle]:
-        try:
-            if self._handle is None:
-                self._handle = self._find()
-            if self.source is None:
-                self._attach(self._handle)
-            yield self._handle
-        except GpuError:
-            self._let_go()
-            raise
+        with self._counting():
+            try:
+                if self._handle is None:
+                    self._find_again()
+                if self._source is None:
+                    self._attach(self._handle)
+                yield self._handle
+            except GpuError as error:
+                self._let_go()
+                if not error.reason.ends_session and self._is_bound(self.gpu.pci_bus_id) is False:
+                    taken = "it is bound to another kernel driver, or off the PCI bus"
+                    raise GpuError(Reason.GPU_REMOVED, taken) from error
+                raise
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        with returning(self._count):
+            yield
+
+    def _count(self) -> None:
+        self._returned += 1
 
     def _let_go(self) -> None:
         """Find the GPU anew next time. In another session an old handle would crash NVML."""
-        self._handle = self.source = None
+        self._handle = self._source = None
         self._gpm.drop()
 
-    def _find(self) -> Handle:
+    def _find_again(self) -> None:
+        if not self._uuid:
+            self.find()
+            return
         try:
-            return nvml.nvmlDeviceGetHandleByUUID(self.gpu.uuid)
+            self._handle = nvml.nvmlDeviceGetHandleByUUID(self._uuid)
         except CallError as error:
             if error.code == pynvml.NVML_ERROR_NOT_FOUND:
-                raise GpuError(Reason.GPU_LOST, f"no GPU {self.gpu.uuid}") from error
-            raise gpu_error(self.gpu.uuid, error) from error
+                raise GpuError(Reason.GPU_LOST, f"no GPU {self._uuid}") from error
+            raise gpu_error(self._uuid, error) from error
 
     def _attach(self, handle: Handle) -> None:
         self._asker.forget()
         self._identify(handle, read_layout(handle, self._asker) or Layout())
-        self.source = Source(self.gpu.uuid, handle, next(self._attachments))
+        self._source = Source(self.gpu.uuid, handle, next(self._attachments))
 
     def _follow_layout(self, handle: Handle) -> None:
         """See whether MIG has been reconfigured. Costs nothing on a board that can't do MIG."""

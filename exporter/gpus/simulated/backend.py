@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,38 +60,37 @@ class SimulatedBackend:
         ]
         self._session: threading.Event | None = None
         """Set when the session is closed."""
-        self._reported_until = -1.0
+        self._opened_at = -1.0
 
     def open(self) -> Driver:
         now = self.scenario_seconds
         self._require_driver()
         self._session = threading.Event()
         # The driver keeps no events for a process that registers later.
-        self._reported_until = now or self._reported_until
+        self._opened_at = now or self._opened_at
         return Driver("nvidia", self.node.driver_version(now), self.profile.cuda_version)
 
     def readers(self) -> Sequence[SimulatedReader]:
         session = self._require_session()
         now = self.seconds
         return [
-            SimulatedReader(meter, lambda: self.seconds, session)
+            SimulatedReader(meter, lambda: self.seconds, session, self._ears(meter.index, session))
             for meter in self._meters
             if "gpu_lost" not in meter.segment(now).active
         ]
-
-    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
-        session = self._require_session()
-        events = self._events()
-        if not events:
-            due = (self.node.next_change(self._reported_until) - self.scenario_seconds) / self.speed
-            session.wait(max(0.0, min(due, timeout_seconds)))
-            events = [] if session.is_set() else self._events()
-        return events
 
     def close(self) -> None:
         if self._session:
             self._session.set()
         self._session = None
+
+    def present(self) -> None:
+        """Show no PCI bus: nothing is taken out of this node on purpose."""
+
+    def survey(self) -> AbstractSet[str]:
+        self._require_driver()
+        segments = [meter.segment(self.seconds) for meter in self._meters]
+        return {s.gpu.uuid for s in segments if "gpu_lost" not in s.active}
 
     def claims(self) -> Claims:
         """Return what the kubelet of this node would answer now."""
@@ -147,18 +147,35 @@ class SimulatedBackend:
         """Return the Unix time of a moment of the scenario, always the same."""
         return UnixSeconds(self._start_unix + scenario_seconds / self.speed)
 
-    def _events(self) -> list[Event]:
+    def _ears(self, index: int, session: threading.Event) -> Callable[[float], Sequence[Event]]:
+        """Return what waits for the events of one GPU, from now on."""
+        heard = self._opened_at
+
+        def wait(timeout_seconds: float) -> Sequence[Event]:
+            nonlocal heard
+            if self._session is not session:
+                raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not open")
+            events, heard = self._events(index, heard)
+            if not events:
+                due = (self.node.next_change(heard) - self.scenario_seconds) / self.speed
+                session.wait(max(0.0, min(due, timeout_seconds)))
+                if not session.is_set():
+                    events, heard = self._events(index, heard)
+            return events
+
+        return wait
+
+    def _events(self, index: int, after: float) -> tuple[list[Event], float]:
+        """Return what happened to a GPU since then, and the time until which that is."""
         now = self.scenario_seconds
-        if self.node.active("driver_unloaded", now):
-            raise GpuError(Reason.DRIVER_NOT_LOADED, "the simulated driver is not loaded")
-        happened = self.node.happenings(self._reported_until, now)
-        self._reported_until = now
+        self._require_driver()
+        happened = [h for h in self.node.happenings(after, now) if h.gpu.index == index]
         return [
             GpuChanged(h.gpu.uuid)
             if h.xid is None
             else XidEvent(h.gpu.uuid, self._unix(h.at), h.xid)
             for h in happened
-        ]
+        ], now
 
     def _require_driver(self) -> None:
         if self.node.active("driver_unloaded", self.scenario_seconds):

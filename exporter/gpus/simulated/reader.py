@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from exporter.gpus.simulated.workloads import running
 from exporter.model.devices import Gpu
 from exporter.model.readings import (
     Activity,
+    Event,
     FastReading,
     FullReading,
     ProcessUtilization,
@@ -52,15 +53,26 @@ _CLOCK_STEP_HERTZ: Final = 15e6
 class SimulatedReader:
     """A handle of GPU ``meter.index``, valid until ``closed`` is set. Implements ``Reader``.
 
-    Every read blocks while the GPU hangs, as a call into a wedged driver does.
+    Every read blocks while the GPU hangs, as a call into a wedged driver does. ``ears`` waits for
+    the GPU's events.
     """
 
-    def __init__(self, meter: Meter, seconds: Callable[[], float], closed: threading.Event) -> None:
+    returned = 0
+    """There are no calls into a driver."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        seconds: Callable[[], float],
+        closed: threading.Event,
+        ears: Callable[[float], Sequence[Event]],
+    ) -> None:
         self._meter = meter
         self._node = meter.node
         self._board = meter.node.profile.board
         self._seconds = seconds
         self._closed = closed
+        self._ears = ears
         gpu = meter.segment(seconds()).gpu
         self._gpu = Gpu(uuid=gpu.uuid, index=gpu.index, model="")
         self._last_sample = 0.0
@@ -72,6 +84,19 @@ class SimulatedReader:
     @property
     def gpu(self) -> Gpu:
         return self._gpu
+
+    @property
+    def index(self) -> int:
+        return self._meter.index
+
+    def find(self) -> str:
+        return self._gpu.uuid
+
+    def known_as(self, uuid: str, index: int) -> None:
+        """Do nothing: the node's GPUs keep their numbers, whichever is lost."""
+
+    def wait_events(self, timeout_seconds: float) -> Sequence[Event]:
+        return self._ears(timeout_seconds)
 
     def read_fast(self) -> FastReading:
         seconds, segment = self._enter()

@@ -65,5 +65,5 @@ def test_counting_starts_anew_after_a_loss(tmp_path: Path) -> None:
     lost = "faults: [{at: 20s, for: 10s, fault: gpu_lost, gpu: 0}]"
     world = World(write(tmp_path, SHARED + lost)).at(15)
     told(world)
-    world.at(25).backend.wait_events(0)
+    world.at(25).events()
     assert all(0 <= p.sm_ratio <= 1 for p in told(world.at(35)))

@@ -111,7 +111,7 @@ def test_a_lost_gpu_takes_only_its_own_data_along() -> None:
     harness = Harness(claims=HELD)
     harness.run(10)
     harness.backend.gpus[0].error = GpuError(Reason.GPU_LOST, "GPU is lost")
-    harness.backend.events = [XidEvent(gpu(0).uuid, UnixSeconds(5.0), 79)]
+    harness.backend.gpus[0].events = [XidEvent(gpu(0).uuid, UnixSeconds(5.0), 79)]
     harness.run(1)
     lost, other = harness.sampler.snapshot.gpus
     assert (lost.state, lost.data) == (GpuState.LOST, None)

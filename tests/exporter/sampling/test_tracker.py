@@ -99,7 +99,7 @@ def test_counters_go_on_after_a_loss_and_a_reset() -> None:
     tracker.slow(
         SlowReading(energy_joules=1000.0, ecc_errors={("corrected", "dram"): 7}), at(100.0)
     )
-    tracker.failed(Reason.GPU_LOST)
+    tracker.failed(Reason.GPU_LOST, UnixSeconds(0.0))
     away = tracker.sample(at(101.0))
     assert (away.state, away.data) == (GpuState.LOST, None)
 
@@ -140,7 +140,7 @@ def test_a_counter_that_is_not_read_is_absent_and_not_frozen() -> None:
 def test_states_of_failed_reads(reason: Reason, state: GpuState) -> None:
     tracker = tracked(gpu(0))
     assert tracker.sample(at(0.0)).read_failures[reason] == 0  # before its first
-    tracker.failed(reason)
+    tracker.failed(reason, UnixSeconds(0.0))
     sample = tracker.sample(at(0.0))
     assert (sample.state, sample.read_failures[reason]) == (state, 1)
 
@@ -181,7 +181,7 @@ def test_failed_fields_are_counted_by_reason() -> None:
 
 def test_xids_are_counted_also_while_the_gpu_is_lost() -> None:
     tracker = tracked(gpu(0))
-    tracker.failed(Reason.GPU_LOST)
+    tracker.failed(Reason.GPU_LOST, UnixSeconds(0.0))
     for timestamp in (5.0, 6.0):
         tracker.xid(XidEvent(gpu(0).uuid, UnixSeconds(timestamp), 79))
     total = tracker.sample(at(7.0)).xids[79]

@@ -12,7 +12,7 @@ from exporter.model.readings import Reason, XidEvent
 from tests.doubles.fake_device import LOST, NO_PERMISSION, NOT_SUPPORTED, TIMEOUT, UNKNOWN, Failure
 from tests.doubles.fake_gpus import gpu_uuid, h100
 from tests.doubles.fake_nvml import FakeNvml
-from tests.doubles.nvml_session import Clock, opened, read_all, reader_of
+from tests.doubles.nvml_session import Clock, found, opened, read_all, reader_of
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_one_field_value_may_say_that_the_gpu_is_lost(monkeypatch: pytest.Monkey
 def test_a_lost_gpu_is_found_again_by_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = h100()
     nvml = FakeNvml(gpu, h100(1))
-    reader, other = opened(nvml, monkeypatch).readers()
+    reader, other = found(opened(nvml, monkeypatch))
     reader.read_full()
     nvml.lost.add(gpu.uuid)
     for _ in range(2):
@@ -106,17 +106,17 @@ def test_a_gpu_whose_call_hangs_does_not_hold_the_others(monkeypatch: pytest.Mon
     thread.join()
 
 
+@pytest.mark.parametrize(
+    "function",
+    ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID", "nvmlDeviceGetName"],
+)
 def test_a_gpu_that_hangs_before_it_is_known_does_not_hold_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
     nvml = FakeNvml(h100(0), h100(1), h100(2))
     gate = threading.Event()
-    nvml.blocked["nvmlDeviceGetName", gpu_uuid(1)] = gate.wait
-    backend = opened(nvml, monkeypatch)
-    first, hung, last = backend.readers()
-    assert [reader.gpu for reader in (first, hung, last)] == [
-        Gpu(uuid=gpu_uuid(index), index=index, model="") for index in range(3)
-    ]
+    nvml.blocked[function, gpu_uuid(1)] = gate.wait
+    first, hung, last = opened(nvml, monkeypatch).readers()
     thread = threading.Thread(target=hung.read_fast, daemon=True)
     thread.start()
     for reader in (first, last):
@@ -125,20 +125,46 @@ def test_a_gpu_that_hangs_before_it_is_known_does_not_hold_the_others(
     assert thread.is_alive()
     # Nor does it hold the events of the others.
     nvml.events.append((gpu_uuid(2), pynvml.nvmlEventTypeXidCriticalError, 31))
-    assert backend.wait_events(1.0) == (XidEvent(gpu_uuid(2), UnixSeconds(1000.0), 31),)
-    assert nvml.registered.keys() == {gpu_uuid(0), gpu_uuid(2)}
+    assert last.wait_events(1.0) == (XidEvent(gpu_uuid(2), UnixSeconds(1000.0), 31),)
+    assert nvml.registered.keys() == {gpu_uuid(2)}
     gate.set()
     thread.join()
     assert hung.gpu.model == "NVIDIA H100 80GB HBM3"
 
 
-def test_listing_gpus_asks_for_no_more_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_have_returned_are_counted_while_one_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nvml = FakeNvml(h100(0))
+    gate, entered = threading.Event(), threading.Event()
+
+    def block() -> None:
+        entered.set()
+        gate.wait()
+
+    (reader,) = opened(nvml, monkeypatch).readers()
+    assert reader.returned == 0
+    reader.read_fast()
+    before = reader.returned
+    assert before > 20
+    nvml.blocked["nvmlDeviceGetComputeRunningProcesses_v2", gpu_uuid(0)] = block
+    thread = threading.Thread(target=reader.read_fast, daemon=True)
+    thread.start()
+    entered.wait()
+    hanging = reader.returned
+    assert hanging > before  # that of the memory
+    assert reader.returned == hanging
+    gate.set()
+    thread.join()
+    assert reader.returned > hanging
+
+
+def test_listing_gpus_makes_no_call_on_any(monkeypatch: pytest.MonkeyPatch) -> None:
     nvml = FakeNvml(h100(0), h100(1))
     backend = opened(nvml, monkeypatch)
     nvml.calls.clear()
     backend.readers()
-    each = ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID"]
-    assert nvml.calls == ["nvmlDeviceGetCount_v2", *each, *each]
+    assert nvml.calls == ["nvmlDeviceGetCount_v2"]
 
 
 @pytest.mark.parametrize("read", ["read_fast", "read_full", "read_slow"])
@@ -166,98 +192,56 @@ def test_a_gpu_lost_before_it_is_known_is_known_once_it_is_back(
     assert reader.read_full().gpu.model == "NVIDIA H100 80GB HBM3"
 
 
-class TestNameless:
-    """GPUs that the driver counts and does not name."""
-
-    @pytest.mark.parametrize(
-        ("failure", "reason"),
-        [
-            (LOST, Reason.GPU_LOST),
-            (UNKNOWN, Reason.UNKNOWN),
-            (NO_PERMISSION, Reason.NO_PERMISSION),
-            (TIMEOUT, Reason.TIMEOUT),
-        ],
-    )
-    @pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID"])
-    def test_they_are_seen_and_fail(
-        self, monkeypatch: pytest.MonkeyPatch, function: str, failure: Failure, reason: Reason
-    ) -> None:
-        nvml = FakeNvml(h100(0))
-        nvml.errors[function] = failure.code
-        (reader,) = opened(nvml, monkeypatch).readers()
-        assert reader.gpu == Gpu(uuid="GPU-at-index-0", index=0, model="")
-        for read in (reader.read_fast, reader.read_full, reader.read_slow):
-            with pytest.raises(GpuError) as raised:
-                read()
-            assert raised.value.reason is reason
-
-    def test_they_leave_the_others_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nvml = FakeNvml(h100(0), h100(1), h100(2))
-        nvml.lost.add(gpu_uuid(1))
-        readers = opened(nvml, monkeypatch).readers()
-        uuids = [gpu_uuid(0), "GPU-at-index-1", gpu_uuid(2)]
-        assert [reader.gpu.uuid for reader in readers] == uuids
-        assert [reader.gpu.index for reader in readers] == [0, 1, 2]
-        assert readers[2].read_fast().memory is not None
-
-    def test_one_that_is_back_waits_for_the_next_session(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        nvml = FakeNvml(h100(0))
-        nvml.errors["nvmlDeviceGetUUID"] = UNKNOWN.code
-        backend = opened(nvml, monkeypatch)
-        (nameless,) = backend.readers()
-        nvml.errors.clear()
-        with pytest.raises(GpuError, match=f"GPU 0 is back, as {gpu_uuid(0)}") as raised:
-            nameless.read_fast()
-        assert raised.value.reason is Reason.GPU_LOST
-        backend.close()
-        backend.open()
-        (reader,) = backend.readers()
-        assert reader.read_full().gpu.uuid == gpu_uuid(0)
-
-    def test_one_that_was_named_before_keeps_its_name(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        nvml = FakeNvml(h100(0), h100(1))
-        backend = opened(nvml, monkeypatch)
-        backend.readers()
-        nvml.lost.add(gpu_uuid(1))
-        for _ in range(2):
-            backend.close()
-            backend.open()
-            well, lost = backend.readers()
-            assert [well.gpu.uuid, lost.gpu.uuid] == [gpu_uuid(0), gpu_uuid(1)]
-            with pytest.raises(GpuError) as raised:
-                lost.read_fast()
-            assert raised.value.reason is Reason.GPU_LOST
-        nvml.lost.clear()
-        with pytest.raises(GpuError, match="GPU 1 is back"):
-            lost.read_fast()
-        backend.close()
-        backend.open()
-        assert backend.readers()[1].read_fast().memory is not None
-
-    def test_no_name_is_given_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nvml = FakeNvml(h100(0), h100(1))
-        backend = opened(nvml, monkeypatch)
-        backend.readers()
-        backend.close()
-        nvml.gpus.reverse()
-        nvml.lost.add(gpu_uuid(0))
-        backend.open()
-        uuids = [reader.gpu.uuid for reader in backend.readers()]
-        assert uuids == [gpu_uuid(1), "GPU-at-index-1"]
-
-    def test_a_driver_that_goes_away_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        nvml = FakeNvml(h100(0))
-        nvml.lost.add(gpu_uuid(0))
-        backend = opened(nvml, monkeypatch)
-        (nameless,) = backend.readers()
-        backend.close()
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (LOST, Reason.GPU_LOST),
+        (UNKNOWN, Reason.UNKNOWN),
+        (NO_PERMISSION, Reason.NO_PERMISSION),
+        (TIMEOUT, Reason.TIMEOUT),
+    ],
+)
+@pytest.mark.parametrize("function", ["nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID"])
+def test_a_gpu_that_can_not_be_found_says_why_and_is_found_later(
+    monkeypatch: pytest.MonkeyPatch, function: str, failure: Failure, reason: Reason
+) -> None:
+    nvml = FakeNvml(h100(0))
+    nvml.errors[function] = failure.code
+    (reader,) = opened(nvml, monkeypatch).readers()
+    for call in (reader.find, reader.read_fast, reader.read_full, reader.read_slow):
         with pytest.raises(GpuError) as raised:
-            nameless.read_fast()
-        assert raised.value.reason is Reason.DRIVER_NOT_LOADED
+            call()
+        assert raised.value.reason is reason
+    nvml.errors.clear()
+    assert reader.find() == gpu_uuid(0)
+    assert reader.read_full().gpu.uuid == gpu_uuid(0)
+
+
+def test_a_gpu_is_known_as_it_was_whatever_number_it_has_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (_, reader) = opened(FakeNvml(h100(0), h100(1)), monkeypatch).readers()
+    reader.find()
+    reader.known_as(gpu_uuid(1), 7)
+    gpu = reader.read_full().gpu
+    assert (gpu.uuid, gpu.index, reader.index) == (gpu_uuid(1), 7, 1)
+
+
+def test_a_gpu_whose_uuid_can_not_be_read_is_read_under_the_name_that_it_gets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = h100()
+    gpu.answers["nvmlDeviceGetUUID"] = b"\xff" * 20
+    nvml = FakeNvml(gpu)
+    (reader,) = opened(nvml, monkeypatch).readers()
+    assert reader.find() == ""
+    reader.known_as("GPU-at-index-0", 0)
+    assert reader.read_full().gpu.uuid == "GPU-at-index-0"
+    nvml.refusing[gpu.uuid] = UNKNOWN
+    with pytest.raises(GpuError):
+        reader.read_fast()
+    nvml.refusing.clear()
+    assert reader.read_full().gpu.uuid == "GPU-at-index-0"
 
 
 @pytest.mark.parametrize(
@@ -273,7 +257,7 @@ def test_a_gpu_that_refuses_every_call_has_failed_and_comes_back(
     monkeypatch: pytest.MonkeyPatch, failure: Failure, reason: Reason, *, read_before: bool
 ) -> None:
     nvml = FakeNvml(h100(0), h100(1))
-    reader, other = opened(nvml, monkeypatch, Clock(step=1.0)).readers()
+    reader, other = found(opened(nvml, monkeypatch, Clock(step=1.0)))
     if read_before:
         read_all(reader)
     nvml.refusing[gpu_uuid(0)] = failure

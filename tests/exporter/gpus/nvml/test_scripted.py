@@ -23,7 +23,7 @@ def test_every_field_is_read_over_the_real_abi(
     backend = NvmlBackend(monotonic=Clock(step=1.0))
     assert backend.open().version == "580.159.04"
     first, second = backend.readers()
-    assert (first.gpu.uuid, second.gpu.uuid) == (uuid_of(0), uuid_of(1))
+    assert (first.find(), second.find()) == (uuid_of(0), uuid_of(1))
     first.read_full()
     read = read_all(first)
     assert read["failures"] == ()

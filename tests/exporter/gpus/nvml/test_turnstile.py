@@ -45,7 +45,7 @@ class Inside:
 def two_gpus(monkeypatch: pytest.MonkeyPatch, function: str) -> tuple[list[Reader], Inside]:
     """Two GPUs of which each next full reading has an activity."""
     nvml = FakeNvml(h100(0), h100(1))
-    readers = list(opened(nvml, monkeypatch, Clock(step=1.0)).readers())
+    readers: list[Reader] = list(opened(nvml, monkeypatch, Clock(step=1.0)).readers())
     for reader in readers:
         assert reader.read_full().activity is None
     inside = Inside(getattr(nvml, f"_{function}"))

@@ -33,7 +33,7 @@ def test_a_lost_gpu_fails_with_xid_79_and_starts_anew_when_back(tmp_path: Path) 
     world = World(write(tmp_path, "faults: [{fault: gpu_lost, gpu: 2, at: 100s, for: 50s}]"))
     before = world.at(99).read(2)[2].energy_joules
     uuid = world.readers[2].gpu.uuid
-    assert world.at(101).backend.wait_events(0) == [XidEvent(uuid, UnixSeconds(WALL + 5100), 79)]
+    assert world.at(101).events() == [XidEvent(uuid, UnixSeconds(WALL + 5100), 79)]
     for read in (world.readers[2].read_fast, world.readers[2].read_full):
         with pytest.raises(GpuError, match="fallen off the bus") as raised:
             read()
@@ -62,7 +62,7 @@ def test_an_unloaded_driver_fails_everything_and_may_come_back_newer(tmp_path: P
         world.backend.open,
         world.backend.readers,
         world.readers[0].read_full,
-        lambda: world.backend.wait_events(0),
+        world.events,
     )
     world.at(15)
     for call in calls:
@@ -98,7 +98,7 @@ def test_mig_can_be_cut_anew_and_back(tmp_path: Path) -> None:
     assert first == third != second
     assert [s.profile for s in second.slices] == ["3g.71gb", "3g.71gb"]
     changed = GpuChanged(first.uuid)
-    assert world.backend.wait_events(0) == [changed, changed]
+    assert world.events() == [changed, changed]
     assert world.readers[5].gpu == third
 
 
@@ -130,7 +130,7 @@ def test_memory_errors_add_up_over_repeats(tmp_path: Path) -> None:
     assert world.at(92).read(0)[2].recovery_action == "reset"
     slow = world.at(145).read(0)[2]
     assert slow.ecc_errors["corrected", "sram"] == 15
-    assert [e.xid for e in world.backend.wait_events(0) if isinstance(e, XidEvent)] == [48] * 3
+    assert [e.xid for e in world.events() if isinstance(e, XidEvent)] == [48] * 3
 
 
 @settings(max_examples=30, deadline=None)
@@ -141,14 +141,17 @@ def test_memory_errors_add_up_over_repeats(tmp_path: Path) -> None:
 def test_each_xid_is_reported_exactly_once(seconds: list[float], speed: float) -> None:
     world = World("default", "t4", speed=speed)
     reported: list[XidEvent] = []
+    upto = -1.0
     for moment in seconds:
         world.at(moment)
         if not world.driver_is_down:
-            reported += [e for e in world.backend.wait_events(0) if isinstance(e, XidEvent)]
-    upto = world.backend._reported_until
-    assert [(e.gpu_uuid, e.xid) for e in reported] == [
-        (h.gpu.uuid, h.xid) for h in world.backend.node.happenings(-1, upto) if h.xid
-    ]
+            reported += [e for e in world.events() if isinstance(e, XidEvent)]
+        upto = world.backend.scenario_seconds if not world.driver_is_down else upto
+    assert sorted((e.timestamp, e.gpu_uuid, e.xid) for e in reported) == sorted(
+        (UnixSeconds(WALL + 5000.0 + h.at / speed), h.gpu.uuid, h.xid)
+        for h in world.backend.node.happenings(-1, upto)
+        if h.xid
+    )
     assert [e.timestamp for e in reported] == sorted(e.timestamp for e in reported)
 
 
@@ -156,13 +159,14 @@ def test_events_from_before_the_driver_was_opened_are_not_reported(tmp_path: Pat
     world = World(write(tmp_path, "faults: [{fault: xid, gpu: 0, at: 10s, code: 31}]"))
     world.backend.close()
     world.at(11).backend.open()
-    assert not world.at(20).backend.wait_events(0)
+    world.readers = world.backend.readers()
+    assert not world.at(20).events()
 
 
 def test_waiting_ends_when_another_thread_closes() -> None:
     world = World("steady")
     reported: list[object] = []
-    thread = threading.Thread(target=lambda: reported.append(world.backend.wait_events(600)))
+    thread = threading.Thread(target=lambda: reported.append(world.readers[0].wait_events(600)))
     thread.start()
     thread.join(0.05)
     assert thread.is_alive()

@@ -42,7 +42,7 @@ class Story:
         if self.world.driver_is_down:
             self.states["driver unloaded"] += 1
             return
-        for event in backend.wait_events(0):
+        for event in self.world.events():
             if isinstance(event, XidEvent):
                 self.actions.add(action(event.xid))
         for index, meter in enumerate(backend._meters):
