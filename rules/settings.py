@@ -43,6 +43,12 @@ GENERAL: Final[Mapping[str, Setting]] = MappingProxyType(
             IDLE_RATIO, "A container is idle if its device was busy for less than this share."
         ),
         "idleWindow": window("30m", "The time over which that share is measured."),
+        "idleMemoryBytes": Setting(
+            1073741824.0,
+            Kind.BYTES,
+            "An idle container with this much GPU memory causes GPUMemoryHeldIdle, with less"
+            " GPUContainerIdle.",
+        ),
     }
 )
 """Settings of more than one alert."""

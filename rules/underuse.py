@@ -3,7 +3,7 @@
 from typing import Final
 
 from rules.alert import ALLOCATION, CONTAINER, GPU, Alert, Audience, Dashboard
-from rules.setting import Kind, Setting, ratio, window
+from rules.setting import ratio, window
 
 UNDERUSE: Final = (
     Alert(
@@ -23,6 +23,10 @@ UNDERUSE: Final = (
         expr="""
             max by (${ALLOCATION}) (allocation:gpu_recent_use:ratio{${NAMESPACES}})
             and on (${ALLOCATION_KEY}) allocation:gpu_idle:bool == 1
+            unless on (${ALLOCATION_KEY})
+            max by (${ALLOCATION}) (
+              last_over_time(gpu_container_memory_used_bytes[5m])
+            ) >= ${idleMemoryBytes}
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}
         """,
@@ -67,9 +71,6 @@ UNDERUSE: Final = (
         severity="warning",
         for_="5m",
         keep="10m",
-        settings={
-            "memoryBytes": Setting(1073741824.0, Kind.BYTES, "Device memory held that counts.")
-        },
         audience=Audience.OWNER,
         dashboard=Dashboard.WORKLOAD,
         labels=ALLOCATION,
@@ -82,7 +83,7 @@ UNDERUSE: Final = (
         expr="""
             max by (${ALLOCATION}) (
               gpu_container_memory_used_bytes{${NAMESPACES}}
-            ) >= ${memoryBytes}
+            ) >= ${idleMemoryBytes}
             and on (${ALLOCATION_KEY}) allocation:gpu_idle:bool == 1
             ${OLD_ENOUGH}
             ${NOT_EXEMPT_UNDERUSE}

@@ -10,6 +10,10 @@ from exporter.metrics.family import Family, Point
 from exporter.metrics.gpu import gpu_labels
 from exporter.model.snapshot import GpuState, Snapshot
 
+_FROM_ZERO: Final = {"gpu_lost", "timeout", "unknown"}
+"""Reasons with a series before the first failure, which ``increase()`` does not see otherwise. The
+others are rare, and a series of each would cost more than the first failure is worth."""
+
 STATES: Final = tuple(GpuState)
 """The states of a GPU; the index of a state is the number that is exported.
 
@@ -88,7 +92,7 @@ def _last_sample(snapshot: Snapshot) -> Iterator[Point]:
 def _read_failures(snapshot: Snapshot) -> Iterator[Point]:
     for sample in snapshot.gpus:
         for reason, count in sample.read_failures.items():
-            if count:
+            if count or reason in _FROM_ZERO:
                 yield (*gpu_labels(sample.gpu), reason), count
 
 

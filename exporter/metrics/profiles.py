@@ -85,11 +85,11 @@ _FULL: Final = frozenset(
 
 COMMON: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "gpu_clock_hertz": frozenset({"sm", "memory"}),
+        "gpu_clock_hertz": frozenset({"sm"}),
         "gpu_pipe_activity_ratio": frozenset({"tensor"}),
         "gpu_mig_pipe_activity_ratio": frozenset({"tensor"}),
         "gpu_row_remap_banks": frozenset({"low", "none"}),
-        "gpu_temperature_threshold_celsius": frozenset({"slowdown", "memory_max"}),
+        "gpu_temperature_threshold_celsius": frozenset({"memory_max"}),
     }
 )
 """Of some families ``standard`` has only these values of the last label. ``full`` has all of them,

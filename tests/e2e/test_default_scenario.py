@@ -70,7 +70,6 @@ ENDED = {
     "GPUThermalSlowdown: GPU 0",
 }
 HELD_BACK = {
-    "GPUContainerIdle: forgotten-0",  # its memory is told of
     "GPURowRemapPending: GPU 6",  # the driver asks for a reset
     "GPUXidRestartNode: GPU 7 XID 79",  # while the GPU is lost
 }
@@ -78,6 +77,7 @@ NOBODY_S = {"GPUXidFollowUp"}
 AT_THE_END = {"GPUExporterAbsent", "GPUExporterDown", "GPUExporterMissing"}
 # promtool's tests of the rules have these, and this story can't:
 NOT_IN_THE_STORY = {
+    "GPUContainerIdle": "the idle container keeps GPU memory, so GPUMemoryHeldIdle fires",
     "GPUDriverDown": "the driver is back too soon, as after an upgrade",
     "GPUExporterSamplesStale": "no GPU stays unread without a reason that is told",
     "GPUExporterSlow": "the simulated driver answers at once",

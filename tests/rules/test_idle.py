@@ -12,6 +12,7 @@ from dashboards import generate as dashboards
 from exporter.model.snapshot import IDLE_RATIO
 from rules import render
 from rules.settings import GENERAL, defaults
+from tests.rules.promtool import group_names
 from tests.rules.things import HELD, info
 
 PULSES = " ".join(f"{5 * i}x19" for i in range(10))
@@ -48,8 +49,13 @@ def test_the_dashboards_count_what_the_alert_fires_on(
             for expr in (panel(dashboard, title), alert)
         ],
     }
-    files = [str(tmp_path / "recording.yaml"), str(tmp_path / "underuse.yaml")]
-    whole = {"rule_files": files, "evaluation_interval": "1m", "tests": [test]}
+    files = [tmp_path / "recording.yaml", tmp_path / "underuse.yaml"]
+    whole = {
+        "rule_files": [str(file) for file in files],
+        "group_eval_order": group_names(*files),
+        "evaluation_interval": "1m",
+        "tests": [test],
+    }
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(whole))
     run = subprocess.run(
         ["promtool", "test", "rules", "test.yaml"],  # noqa: S607

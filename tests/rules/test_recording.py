@@ -10,6 +10,7 @@ import yaml
 from rules import render
 from rules.recording import RECORDINGS
 from rules.settings import Settings, defaults
+from tests.rules.promtool import group_names
 
 Expected = Mapping[str, Mapping[str, float]]
 """Labels and value of each sample that a query must give, by query."""
@@ -372,7 +373,14 @@ def _check(series: Mapping[str, str], at: str, expected: Expected, tmp_path: Pat
     }
     tests = tmp_path / "tests.yaml"
     tests.write_text(
-        yaml.safe_dump({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [test]})
+        yaml.safe_dump(
+            {
+                "rule_files": [str(rules)],
+                "group_eval_order": group_names(rules),
+                "evaluation_interval": "1m",
+                "tests": [test],
+            }
+        )
     )
     run = subprocess.run(
         ["promtool", "test", "rules", str(tests)],  # noqa: S607
