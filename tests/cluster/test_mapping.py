@@ -83,7 +83,6 @@ def test_a_static_pod_is_mapped(cluster: Cluster, exporter: Exporter) -> None:
     exporter.until(lambda: not exporter.value("gpu_allocated_devices", resource=GPU), "it is gone")
 
 
-@pytest.mark.xfail(reason="fault 5: polled where an event is at hand", strict=True)
 def test_a_pod_is_mapped_within_a_second_of_its_start(cluster: Cluster, exporter: Exporter) -> None:
     """A hundred pods, five at once."""
     seconds = []

@@ -25,6 +25,9 @@ class Watched:
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
         self.wrong: list[str] = []
+        """What was exported as if it were known, and was not so."""
+        self.missing: list[str] = []
+        """What was not exported while it could not be known."""
 
     def look(self) -> bool:
         """Look once; remember what is not as it should be."""
@@ -37,7 +40,8 @@ class Watched:
         allocated = self._exporter.value("gpu_allocated_devices")
         right = held == {"one": 1, "two": 2} and (allocated or 0) >= 3
         if not right:
-            self.wrong.append(f"held {held}, allocated {allocated}, kubelet up {up}")
+            found = self.wrong if up else self.missing
+            found.append(f"held {held}, allocated {allocated}, kubelet up {up}")
         return right and up
 
 
@@ -68,7 +72,6 @@ def allocatable_again(exporter: Exporter) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.xfail(reason="fault 1: an answer without any pod is believed", strict=True)
 def test_a_kubelet_that_restarts_loses_no_allocation(
     cluster: Cluster, exporter: Exporter, watched: Watched
 ) -> None:
@@ -85,14 +88,16 @@ def test_a_kubelet_that_restarts_loses_no_allocation(
         # The kubelet lists pods, then all of their devices, over seconds.
         stays(watched.look, "nothing is lost", seconds=5)
     report("kubelet back to right again", most=max(times))
-    assert not watched.wrong
+    assert not watched.wrong + watched.missing
 
 
-@pytest.mark.xfail(reason="fault 1: an answer without any pod is believed", strict=True)
 def test_nor_does_one_that_restarts_while_the_api_server_is_away(
     cluster: Cluster, exporter: Exporter, watched: Watched
 ) -> None:
-    """Without the API server a kubelet that starts knows no pods at first."""
+    """Without the API server a kubelet that starts knows no pods at first.
+
+    For a minute the last claims stand; after that nothing is exported rather than something wrong.
+    """
     cluster.control_plane.api_server.kill()
     try:
         cluster.node.kubelet.kill()
@@ -104,6 +109,7 @@ def test_nor_does_one_that_restarts_while_the_api_server_is_away(
         last = time.monotonic() + AWAY_SECONDS
         while time.monotonic() < last:
             watched.look()
+        assert not watched.missing
     finally:
         cluster.control_plane.start()
         cluster.node.kubelet.start()
@@ -122,7 +128,7 @@ def test_an_api_server_that_restarts_is_followed_again_soon(
     report("API server back to verdict of a pod of 8 s", most=max(times))
     # Of which the pod's start and life are 9 s.
     assert max(times) < 60
-    assert not watched.wrong
+    assert not watched.wrong + watched.missing
 
 
 def test_ends_while_the_api_server_is_away_for_minutes_are_judged_later(
@@ -139,7 +145,7 @@ def test_ends_while_the_api_server_is_away_for_minutes_are_judged_later(
     exporter.until(lambda: verdicts(exporter, "meanwhile"), "the end is judged")
     report("API server back after 2 minutes to verdict", seconds=time.monotonic() - began)
     assert sum(verdicts(exporter, "meanwhile").values()) == 1
-    assert not watched.wrong
+    assert not watched.wrong + watched.missing
 
 
 def verdict_seconds(cluster: Cluster, exporter: Exporter, name: str) -> float:

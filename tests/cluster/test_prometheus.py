@@ -43,8 +43,10 @@ class Prometheus:
         return [rule for group in groups for rule in group["rules"]]
 
     def _ask(self, path: str) -> Any:
-        text = ask(f"{URL}/api/v1/{path}")[1]
-        return json.loads(text or '{"status": "none", "data": {"activeTargets": [], "groups": []}}')
+        status, text = ask(f"{URL}/api/v1/{path}")
+        # While it starts, it says so in other words.
+        starting = {"status": "starting", "data": {"activeTargets": [], "groups": []}}
+        return json.loads(text) if status == 200 else starting
 
 
 @pytest.fixture(scope="module")

@@ -130,7 +130,6 @@ def test_a_sidecar_is_judged_like_another_container(cluster: Cluster, exporter: 
     assert {sample.labels["container"] for sample in samples} == {"sidecar"}
 
 
-@pytest.mark.xfail(reason="fault 8: no kubelet lists an init container that ran", strict=True)
 def test_an_init_container_with_a_gpu_is_judged(cluster: Cluster, exporter: Exporter) -> None:
     first = container(words_and_exit(CUDA_WORDS, 1), name="first")
     cluster.apply(pod("begins", container(FOREVER, resources={}), initContainers=[first]))

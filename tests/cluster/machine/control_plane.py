@@ -76,7 +76,12 @@ class ControlPlane:
         self.until_ready()
 
     def until_ready(self) -> None:
-        until(self.ready, "the API server is ready", show=self.api_server.tail)
+        def ready() -> bool:
+            # As its supervisor would.
+            self.api_server.start()
+            return self.ready()
+
+        until(ready, "the API server is ready", poll=0.2, show=self.api_server.tail)
 
     def ready(self) -> bool:
         trust = ssl.create_default_context(cafile=str(identities.AUTHORITY))

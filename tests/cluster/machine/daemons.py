@@ -56,7 +56,8 @@ class Daemon:
         if pid is None:
             return
         os.kill(pid, number)
-        until(lambda: _reaped(pid) or self.pid is None, f"{self.name} ends")
+        # Not only its first thread, after whose end the others may still have its sockets.
+        until(lambda: _reaped(pid) or not Path(f"/proc/{pid}").exists(), f"{self.name} ends")
 
     def restart(self) -> None:
         self.kill()

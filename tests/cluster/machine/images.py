@@ -66,7 +66,9 @@ def prepare() -> None:
 def _built() -> Path:
     digest = hashlib.sha256()
     for name in _INPUTS:
-        digest.update((places.ROOT / name).read_bytes())
+        lines = (places.ROOT / name).read_text().splitlines()
+        # Comments make no other image.
+        digest.update("\n".join(line for line in lines if line.lstrip()[:1] != "#").encode())
     folder = places.kept() / "images"
     kept = folder / f"exporter-{digest.hexdigest()[:16]}.tar"
     if kept.exists():
