@@ -209,8 +209,8 @@ class Node:
 
 def remove_cgroups() -> None:
     """Remove the control groups of clusters that are gone."""
-    for hierarchy in _hierarchies():
-        top = hierarchy / places.CGROUP
+    # Beside the hierarchies of version 1 there may be one of version 2, where runc makes its own.
+    for top in [CGROUPS / places.CGROUP, *CGROUPS.glob(f"*/{places.CGROUP}")]:
         folders = [folder for folder in top.rglob("*") if folder.is_dir()]
         for folder in sorted([top, *folders], key=lambda path: -len(path.parts)):
             if folder.is_dir():
