@@ -3,7 +3,6 @@
 import asyncio
 import os
 import tempfile
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from exporter.kubelet.mapper import Mapper
 from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.events import EventWriter
 from exporter.kubernetes.watch import PodWatch
+from exporter.model.clocks import UnixSeconds, unix_time
 from exporter.model.snapshot import SourceHealth
 from exporter.model.verdicts import EndVerdict
 from exporter.processes.owners import ProcessOwners
@@ -143,8 +143,8 @@ class Sources:
 
     def _watch(self, access: ApiAccess, node: str) -> PodWatch:
         self.stack.push_async_callback(access.close)
-        # A little of what was before us: which ends are ours to judge, the judge knows best.
-        since = time.time() - _BEFORE_SECONDS
+        # The judge decides which ends are its own; it may want a few of those before the start.
+        since = UnixSeconds(unix_time() - _BEFORE_SECONDS)
         watch = PodWatch(
             access,
             node,

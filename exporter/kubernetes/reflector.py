@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any, Final, NoReturn, Protocol
 from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.failures import MALFORMED, ApiError, ApiFailure, refusal
 from exporter.kubernetes.listing import members
+from exporter.model.clocks import Monotonic, monotonic
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Reflector:
         selector: str,
         failures: Counter[str],
         timing: Timing,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], Monotonic] = monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self.up = False

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import random
-import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from exporter.kubernetes.pods import Patterns, parse_pod, parse_terminations
 from exporter.kubernetes.reflector import Reflector, Timing
 from exporter.kubernetes.slices import parse_slice
 from exporter.model.claims import DraName, PodName
+from exporter.model.clocks import Monotonic, UnixSeconds, monotonic
 from exporter.model.pods import DraDevice, PodRecord, Termination
 from exporter.model.snapshot import SourceHealth
 
@@ -39,9 +39,7 @@ class PodWatch:
     The watch keeps those labels of a pod that match a pattern of ``labels``; a pod wants devices if
     it requests a resource that matches a pattern of ``resources``. The watch keeps a deleted
     pod for a further ``grace_seconds``, so that the pod's end can be judged. It does not deliver
-    the ends of containers that ended before ``since``, in Unix seconds.
-
-    ``clock`` gives monotonic seconds.
+    the ends of containers that ended before ``since``.
     """
 
     def __init__(
@@ -49,13 +47,13 @@ class PodWatch:
         access: ApiAccess,
         node: str,
         *,
-        since: float,
+        since: UnixSeconds,
         labels: Collection[str] = (),
         resources: Collection[str] = (),
         dra: bool = False,
         grace_seconds: float = 300.0,
         timing: Timing | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], Monotonic] = monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self._failures: Counter[str] = Counter(dict.fromkeys(ApiFailure, 0))
@@ -158,9 +156,9 @@ class _Pods:
         *,
         labels: Patterns,
         resources: Patterns,
-        since: float,
+        since: UnixSeconds,
         grace_seconds: float,
-        clock: Callable[[], float],
+        clock: Callable[[], Monotonic],
         malformed: Callable[[str], None],
     ) -> None:
         self._labels = labels
@@ -170,7 +168,7 @@ class _Pods:
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._here: dict[str, PodRecord] = {}
-        self._gone: OrderedDict[str, tuple[float, PodRecord]] = OrderedDict()
+        self._gone: OrderedDict[str, tuple[Monotonic, PodRecord]] = OrderedDict()
         """Deleted pods by uid, with the time until which they are kept; the earliest first."""
         self._by_name: dict[PodName, PodRecord] = {}
         self._delivered: dict[str, deque[tuple[str, str]]] = {}
@@ -213,7 +211,7 @@ class _Pods:
 
     def drop(self, uid: str) -> None:
         record = self._here.pop(uid)
-        self._gone[uid] = (self._clock() + self._grace_seconds, record)
+        self._gone[uid] = (Monotonic(self._clock() + self._grace_seconds), record)
         self._bury()
 
     def _bury(self) -> None:

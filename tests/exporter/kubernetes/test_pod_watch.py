@@ -13,6 +13,7 @@ from exporter.kubernetes.reflector import Timing
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.kubernetes.watch import PodWatch
 from exporter.model.claims import DraName, PodName
+from exporter.model.clocks import UnixSeconds
 from tests.doubles.api_manifests import (
     GPU,
     NODE,
@@ -38,7 +39,7 @@ async def server() -> AsyncIterator[SimulatedApiServer]:
 
 
 async def test_before_the_first_answer_nothing_is_known(server: SimulatedApiServer) -> None:
-    watch = PodWatch(ApiAccess.at(server.url), NODE, since=0)
+    watch = PodWatch(ApiAccess.at(server.url), NODE, since=UnixSeconds(0))
     health = watch.health()
     assert (health.name, health.up, health.duration_seconds) == ("kubernetes", False, None)
     assert health.message

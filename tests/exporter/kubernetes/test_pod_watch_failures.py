@@ -9,6 +9,7 @@ import pytest
 from exporter.kubernetes.access import ApiAccess
 from exporter.kubernetes.simulated import Fault, SimulatedApiServer
 from exporter.kubernetes.watch import PodWatch
+from exporter.model.clocks import UnixSeconds
 from tests.doubles.api_manifests import NODE, manifest
 from tests.doubles.following import following, names, until
 
@@ -23,7 +24,7 @@ async def server() -> AsyncIterator[SimulatedApiServer]:
 async def stepping(server: SimulatedApiServer) -> AsyncIterator[PodWatch]:
     """Return a watch that goes on only when it is told to."""
     access = ApiAccess.at(server.url)
-    yield PodWatch(access, NODE, since=0, rng=random.Random(7))  # noqa: S311  no secret
+    yield PodWatch(access, NODE, since=UnixSeconds(0), rng=random.Random(7))  # noqa: S311  no secret
     await access.close()
 
 
